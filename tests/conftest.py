@@ -1,0 +1,20 @@
+"""Make ``import qc`` work from an uninstalled checkout: the repository root is the package."""
+
+import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from hypothesis import settings
+
+if find_spec("qc") is None:
+    root = Path(__file__).resolve().parent.parent
+    spec = spec_from_file_location("qc", root / "__init__.py", submodule_search_locations=[str(root)])
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["qc"] = module
+    spec.loader.exec_module(module)
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+settings.register_profile("qc", deadline=None)
+settings.load_profile("qc")
