@@ -1,0 +1,102 @@
+"""What passes share: target, data, executor, analyses, seed, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from ..ir.errors import DataError
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph
+from ..ir.types import Array
+
+Feed = Mapping[str, Array]
+Run = Callable[[Feed], dict[str, Array]]
+
+
+class Executor(Protocol):
+    """Runs graphs quickly; ``api`` injects one.  Without it the numpy reference runs."""
+
+    def open(self, graph: Graph, names: Sequence[str]) -> Run:
+        """A function from a feed to the values called ``names``."""
+
+
+class Progress(Protocol):
+    """Where long work reports; the command line shows it."""
+
+    def start(self, what: str, total: int | None = None) -> None:
+        """A new stage of ``total`` steps (None: unknown)."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Steps done."""
+
+    def done(self) -> None:
+        """The stage is over."""
+
+
+@dataclass
+class Range:
+    """What calibration learned of a value: its extremes and the range that its codes shall span."""
+
+    least: float
+    greatest: float
+    low: float
+    high: float
+
+
+@dataclass
+class Context:
+    """Options and services for passes.
+
+    ``calibration`` is a re-iterable of feeds ``{input: array}``; ``evaluate`` measures a graph's
+    metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds are used to
+    measure the error of a pass.
+    """
+
+    target: object = "host"
+    calibration: Iterable[Feed] | None = None
+    evaluate: Callable[[Graph], float] | None = None
+    executor: Executor | None = None
+    cost: object = None
+    seed: int = 0
+    verify: bool = False
+    progress: Progress | None = None
+    keep_float: Sequence[str] = ()
+    samples: int = 4
+    ranges: dict[str, Range] = field(default_factory=dict)
+    why_float: dict[str, str] = field(default_factory=dict)
+
+    def feeds(self, purpose: str) -> Iterator[Feed]:
+        """The calibration feeds; ``DataError`` if there are none."""
+        if self.calibration is None:
+            raise DataError(f"{purpose} needs calibration data; give --calib DATA")
+        empty = True
+        for feed in self.calibration:
+            empty = False
+            yield feed
+        if empty:
+            raise DataError("the calibration set is empty")
+
+    def probes(self, graph: Graph) -> list[Feed]:
+        """A few feeds to measure errors on: calibration data, else random numbers from the seed."""
+        if self.calibration is not None:
+            return list(islice(self.feeds("verification"), self.samples))
+        rng = np.random.default_rng(self.seed)
+        return [{v.name: _noise(rng, v.type.dtype, v.shape) for v in graph.inputs}]
+
+    def open(self, graph: Graph, names: Sequence[str]) -> Run:
+        """A function that computes the values called ``names``: by the executor, else by numpy."""
+        if self.executor is not None and "integer" not in graph.properties:
+            return self.executor.open(graph, names)
+        return lambda feed: evaluate(graph, feed, names)
+
+
+def _noise(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
+    kind = np.dtype(dtype).kind
+    if kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    return np.zeros(shape, dtype)

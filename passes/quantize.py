@@ -1,0 +1,174 @@
+"""``quantize``: make the codes explicit by Quantize/Dequantize around integer nodes.
+
+Weights: int8, symmetric, one scale per output channel.  Activations: uint8 (uint16 before a final
+softmax or pooling), asymmetric, one scale per group of values that must share it.  Biases: int32 in
+units of ``input scale * weight scale``.  ::
+
+    %y = Conv(%x, %w, %b)
+    ->
+    %x.q = Quantize(%x)   %x.d = Dequantize(%x.q)
+    %w.d = Dequantize(%w.q)   %b.d = Dequantize(%b.q)
+    %y = Conv(%x.d, %w.d, %b.d)
+
+Does not handle: weights that are not constant, batched constant weights (they stay float).
+Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.errors import PassError
+from ..ir.graph import Graph, Node, Value
+from ..ir.ops.quantize import Dequantize, Quantize
+from ..ir.types import Array, PerAxis, Quantization, TensorType
+from .base import Kind, Pass, Statistics
+from .context import Context
+from .plan import Plan, plan, role
+
+Scale = tuple[float, int]
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Insert Quantize/Dequantize by the calibrated ranges; see the module's documentation.
+
+    ``weight_bits``: 2 to 8.  Establishes ``quantized``.
+    """
+
+    name: ClassVar[str] = "quantize"
+    kind: ClassVar[Kind] = Kind.LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical", "calibrated"})
+    establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
+
+    weight_bits: int = 8
+
+    def apply(self, graph: Graph, context: Context) -> Statistics:
+        """Quantize everything that the plan gives codes."""
+        decided = plan(graph, context.keep_float)
+        context.why_float.update(decided.why_float)
+        scales = choose_scales(graph, decided, context)
+        anchors = [n for n in graph.nodes if role(n, context.keep_float) == "anchor"]
+        coded = {
+            name: insert_codes(graph, graph[name], decided.bits[name], scales[name])
+            for name in [v.name for v in graph.values if v.name in decided.bits]
+        }
+        layers = 0
+        for node in anchors:
+            if node.operands[1].is_constant and node.operands[0].name in coded_names(coded):
+                scale = coded_scale(node.operands[0])
+                quantize_weights(graph, node, scale, self.weight_bits)
+                layers += 1
+        return {"rewrites": len(coded) + layers, "layers": layers, "activations": len(coded)}
+
+
+def coded_names(coded: dict[str, Value]) -> set[str]:
+    """Names of the dequantized values."""
+    return {v.name for v in coded.values()}
+
+
+def coded_scale(value: Value) -> float:
+    """The scale of a dequantized activation."""
+    assert value.producer is not None and isinstance(value.producer.op, Dequantize)
+    return value.producer.op.scale[0]
+
+
+def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:
+    """Scale and zero point per value: one for each group, over the union of its members' ranges."""
+    out: dict[str, Scale] = {}
+    for names in decided.members().values():
+        low, high = 0.0, 0.0
+        for name in names:
+            least, greatest = _range(graph[name], context)
+            low, high = min(low, least), max(high, greatest)
+        pair = affine(low, high, decided.bits[names[0]])
+        out.update(dict.fromkeys(names, pair))
+    return out
+
+
+def affine(low: float, high: float, bits: int) -> Scale:
+    """Scale (float32) and zero point such that ``[low, high]``, which holds zero, spans the codes."""
+    top = 2**bits - 1
+    scale = float(np.float32((high - low) / top)) or 1.0
+    if not np.isfinite(1.0 / scale):
+        scale = 1.0
+    return scale, int(np.clip(np.rint(-low / scale), 0, top))
+
+
+def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
+    """Quantize ``value`` right after its definition; every reader sees the dequantized codes."""
+    readers = list(value.uses)
+    op = Quantize((scale[0],), (scale[1],), dtype=f"uint{bits}")
+    first = min(map(graph.index, readers), default=None)
+    before = graph.nodes[first] if first is not None else None
+    q = graph.add(op, [value], names=[f"{value.name}.q"], before=before)
+    d = graph.add(Dequantize(op.scale, op.zero_point), [q.output], names=[f"{value.name}.d"], before=before)
+    for reader in dict.fromkeys(readers):
+        graph.set_inputs(reader, [d.output if v is value else v for v in reader.inputs])
+    if graph.is_output(value):
+        graph.outputs = [d.output if v is value else v for v in graph.outputs]
+        graph._swap_names(value, d.output)
+    return d.output
+
+
+def channel_axis(node: Node) -> int:
+    """The axis of the weights that runs over output channels."""
+    return 0 if node.op.name == "Conv" else 1
+
+
+def quantize_weights(graph: Graph, node: Node, input_scale: float, bits: int) -> None:
+    """Replace weights and bias of an anchor by dequantized integers."""
+    weight, bias = node.operands[1], node.operands[2] if len(node.operands) > 2 else None
+    axis = channel_axis(node)
+    assert weight.data is not None
+    flat = np.moveaxis(np.asarray(weight.data, np.float64), axis, 0).reshape(weight.shape[axis], -1)
+    b = None if bias is None or bias.data is None else _bias(bias.data, len(flat))
+    scale = weight_scales(flat, b, input_scale, bits)
+    top = 2 ** (bits - 1) - 1
+    q = np.clip(np.rint(flat / scale[:, None]), -top, top).astype(np.int8)
+    shape = np.moveaxis(np.empty(weight.shape, bool), axis, 0).shape
+    codes = np.moveaxis(q.reshape(shape), 0, axis)
+    inputs = [node.inputs[0], _dequantized(graph, node, weight.name, codes, scale, axis)]
+    if b is not None and bias is not None:
+        unit = np.float32(scale * input_scale)
+        whole = np.rint(b / unit).astype(np.int64)
+        inputs.append(_dequantized(graph, node, bias.name, whole.astype(np.int32), unit, 0))
+    graph.set_inputs(node, inputs)
+
+
+def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int) -> Array:
+    """Float32 scale per output channel; large enough that the bias fits well inside int32."""
+    top = 2 ** (bits - 1) - 1
+    scale = np.abs(rows).max(1, initial=0.0) / top
+    if bias is not None:
+        scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29))
+    scale = np.where(scale > 0, scale, 1.0)
+    return np.maximum(scale.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
+
+
+def _dequantized(graph: Graph, node: Node, name: str, codes: Array, scale: Array, axis: int) -> Value:
+    scales = tuple(float(s) for s in np.float32(scale))
+    zeros = (0,) * len(scales)
+    quant = Quantization(scales, zeros, PerAxis(axis))
+    typed = TensorType(codes.dtype.name, tuple(codes.shape), quant)
+    constant = graph.constant(codes, f"{name}.q", typed)
+    op = Dequantize(scales, zeros, axis)
+    return graph.add(op, [constant], names=[f"{name}.d"], before=node).output
+
+
+def _bias(data: Array, channels: int) -> Array:
+    flat = np.asarray(data, np.float64).ravel()
+    if flat.size not in (1, channels):
+        raise PassError(f"a bias of {flat.size} numbers for {channels} channels")
+    return np.broadcast_to(flat, (channels,))
+
+
+def _range(value: Value, context: Context) -> tuple[float, float]:
+    if value.data is not None:
+        return float(value.data.min(initial=0.0)), float(value.data.max(initial=0.0))
+    found = context.ranges.get(value.name)
+    if found is None:
+        raise PassError(f"%{value.name} has no calibrated range; calibrate the same graph first")
+    return found.low, found.high

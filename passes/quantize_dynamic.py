@@ -1,0 +1,72 @@
+"""``quantize-dynamic``: int8 weights; activations quantized by their own range at run time.
+
+Nothing is made up: without calibration data no range is guessed.  One scale per row (token) for matrix
+products and per sample for convolutions, so that results do not depend on the batch.  ::
+
+    %y = Conv(%x, %w, %b)
+    ->
+    %q, %s, %z = DynamicQuantize(%x)   %d = DynamicDequantize(%q, %s, %z)
+    %y = Conv(%d, Dequantize(%w.q), %b)
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.graph import Graph, Node, Value
+from ..ir.ops.quantize import DynamicDequantize, DynamicQuantize
+from .base import Kind, Pass, Statistics
+from .context import Context
+from .plan import role
+from .quantize import quantize_weights
+
+
+@dataclass(frozen=True)
+class QuantizeDynamic(Pass):
+    """Dynamic quantization of every convolution and product with constant weights."""
+
+    name: ClassVar[str] = "quantize-dynamic"
+    kind: ClassVar[Kind] = Kind.LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
+    establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
+
+    weight_bits: int = 8
+
+    def apply(self, graph: Graph, context: Context) -> Statistics:
+        """Quantize layer by layer; layers with the same input share its codes."""
+        shared: dict[tuple[int, int], Value] = {}
+        layers = 0
+        for node in list(graph.nodes):
+            kind = role(node, context.keep_float)
+            if kind != "anchor" or not node.operands[1].is_constant:
+                if node.op.name in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
+                    why = kind.partition(": ")[2] or "a product of two activations"
+                    context.why_float[node.name] = why
+                continue
+            x = node.operands[0]
+            axis = 1 if node.op.name == "Conv" else x.type.rank - 1
+            key = (id(x), axis)
+            if key not in shared:
+                shared[key] = _dynamic(graph, node, x, axis)
+            graph.set_inputs(node, [shared[key], *node.inputs[1:]])
+            bias = node.inputs[2:]
+            graph.set_inputs(node, node.inputs[:2])
+            quantize_weights(graph, node, 1.0, self.weight_bits)
+            graph.set_inputs(node, [*node.inputs, *bias])
+            layers += 1
+        graph.prune()
+        return {"rewrites": layers, "layers": layers}
+
+
+def _dynamic(graph: Graph, node: Node, x: Value, axis: int) -> Value:
+    names = [f"{x.name}.q", f"{x.name}.scale", f"{x.name}.zero"]
+    made = graph.add(DynamicQuantize(axis), [x], names=names, before=node)
+    op = DynamicDequantize()
+    return graph.add(op, list(made.outputs), names=[f"{x.name}.d"], before=node).output
+
+
+def row_sums(weight: np.ndarray, axis: int) -> np.ndarray:  # type: ignore[type-arg]
+    """int32 sums of the weights of every output channel, for the zero point's share."""
+    wide = np.moveaxis(weight.astype(np.int64), axis, 0).reshape(weight.shape[axis], -1)
+    return np.asarray(wide.sum(1).astype(np.int32))

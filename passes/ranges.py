@@ -1,0 +1,98 @@
+"""From a histogram of a value to the range that its codes shall span.
+
+Every method returns ``(low, high)`` with ``low <= 0 <= high``, so that zero has a code.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..ir.types import Array
+from .histogram import Histogram
+
+COARSE = np.geomspace(0.01, 1.0, 48)
+FINE = np.linspace(0.85, 1.2, 36)
+
+
+def min_max(h: Histogram, levels: int, share: float) -> tuple[float, float]:
+    """The extremes."""
+    return min(h.least, 0.0), max(h.greatest, 0.0)
+
+
+def percentile(h: Histogram, levels: int, share: float) -> tuple[float, float]:
+    """What leaves ``1 - share`` of the values outside, half on each side."""
+    total = h.counts.cumsum()
+    cut = (1.0 - share) / 2 * float(total[-1])
+    low = h.centers[int(np.searchsorted(total, cut, "right"))]
+    high = h.centers[min(int(np.searchsorted(total, float(total[-1]) - cut)), len(total) - 1)]
+    return max(min(float(low), 0.0), min(h.least, 0.0)), min(max(float(high), 0.0), max(h.greatest, 0.0))
+
+
+def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float]:
+    """The least mean squared error of ``levels`` uniform codes, ends searched in turn."""
+    used = h.counts > 0
+    x, n = h.centers[used], h.counts[used].astype(np.float64)
+
+    def error(low: float, high: float) -> float:
+        step = (high - low) / (levels - 1)
+        if step <= 0:
+            return np.inf
+        inside = float(n[(x >= low) & (x <= high)].sum()) * step * step / 12
+        over, under = np.clip(x - high, 0, None), np.clip(low - x, 0, None)
+        return inside + float((n * (over * over + under * under)).sum())
+
+    return _search(h, error)
+
+
+def entropy(h: Histogram, levels: int, share: float) -> tuple[float, float]:
+    """The least Kullback-Leibler divergence between the clipped values and their codes.
+
+    Values outside are counted at the ends of the reference but not of the codes, so that clipping
+    costs what it hides (Migacz, "8-bit inference with TensorRT", 2017, for both signs).
+    """
+    counts = h.counts.astype(np.float64)
+    centers = h.centers
+
+    def divergence(low: float, high: float) -> float:
+        inside = np.flatnonzero((centers >= low) & (centers <= high))
+        if len(inside) < 2:
+            return np.inf
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        own = counts[first:last]
+        reference = own.copy()
+        reference[0] += counts[:first].sum()
+        reference[-1] += counts[last:].sum()
+        bucket = (np.arange(len(own)) * levels) // len(own) if len(own) > levels else np.arange(len(own))
+        sums = np.bincount(bucket, own, minlength=levels)
+        filled = np.bincount(bucket, own > 0, minlength=levels)
+        model = np.where(own > 0, (sums / np.maximum(filled, 1))[bucket], 0.0)
+        if model.sum() == 0:
+            return np.inf
+        p, q = reference / reference.sum(), model / model.sum()
+        seen = p > 0
+        return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+
+    return _search(h, divergence)
+
+
+METHODS: dict[str, Callable[[Histogram, int, float], tuple[float, float]]] = {
+    "min-max": min_max,
+    "percentile": percentile,
+    "mse": least_squares,
+    "entropy": entropy,
+}
+
+
+def _search(h: Histogram, cost: Callable[[float, float], float]) -> tuple[float, float]:
+    """Shrink both ends together (coarsely), then each alone (finely); the best range by ``cost``."""
+    low, high = min_max(h, 0, 0.0)
+    both = _best(COARSE, lambda a: cost(low * a, high * a))
+    fine = np.minimum(np.unique(both * FINE), 1.0)
+    top = _best(fine, lambda a: cost(low * both, high * a)) if high else both
+    bottom = _best(fine, lambda a: cost(low * a, high * top)) if low else both
+    return low * bottom, high * top
+
+
+def _best(shares: Array, cost: Callable[[float], float]) -> float:
+    """The share of least cost; the largest of equals."""
+    return min((cost(float(a)), -float(a)) for a in shares)[1] * -1.0
