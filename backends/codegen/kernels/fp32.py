@@ -1,0 +1,26 @@
+"""float32 convolution with fused multiply-add, for AVX2 (8 lanes) and AVX-512 (16 lanes)."""
+
+from tvm import tirx
+
+from .isa import Expr, Isa, call
+from .register_tile import Dot, RegisterConv
+
+
+def fp32(lanes: int) -> RegisterConv:
+    """The template; its workloads have a ``FloatEpilogue`` and its kernels no multiplier."""
+    dtype = f"float32x{lanes}"
+
+    def broadcast(x: Expr, index: Expr) -> list[Expr]:
+        return [tirx.Broadcast(x[index], lanes)]
+
+    def add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
+        return call(dtype, "llvm.fma", pixel, weights, acc)
+
+    dot = Dot(Isa(lanes), 1, 1, "float32", "float32", broadcast, add)
+    return RegisterConv(dot, 28 if lanes == 16 else 12, _cycles)
+
+
+def _cycles(pixels: int, vectors: int, steps: int) -> float:
+    """Two multiply-adds a cycle with four cycles latency."""
+    dots, loads = pixels * vectors, pixels + vectors
+    return steps * max(dots / 2, loads / 1.6, 4.0) + dots * 1.0 + 20

@@ -1,0 +1,194 @@
+"""The convolution whose accumulators live in vector registers, for any dot instruction.
+
+A tile of ``pixels`` x ``vectors`` accumulators goes through the whole reduction: per step every
+pixel's few elements are broadcast once and meet the weights of all its vectors.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.script.ir_builder import tirx as I
+
+from .conv import (
+    ConvWorkload,
+    Tile,
+    Tiling,
+    collapse,
+    emit_tiles,
+    pack_blocks,
+    reduction,
+    runs_of,
+)
+from .finish import Strip, finish
+from .isa import Expr, Isa, local
+from .operands import Operands, Signature, build
+
+
+@dataclass(frozen=True)
+class RegisterKnobs:
+    """A tile of ``pixels`` x (``vectors`` x lanes channels), and the order of the tiles."""
+
+    pixels: int
+    vectors: int
+    channels_first: bool = True
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A way to add ``size`` products to every lane in one step.
+
+    Attributes:
+        isa: the vectors.
+        size: elements of the reduction per lane and step.
+        weights_dtype: of the packed weights, of which every step reads ``parts`` vectors.
+        acc_dtype: of the accumulator.
+        broadcast: (x, index) -> ``parts`` vectors of one pixel.
+        add: (acc, vector of the pixel, vector of weights) -> acc.
+    """
+
+    isa: Isa
+    size: int
+    parts: int
+    weights_dtype: str
+    acc_dtype: str
+    broadcast: Callable[[Expr, Expr], Sequence[Expr]]
+    add: Callable[[Expr, Expr, Expr], Expr]
+
+    @property
+    def weights_lanes(self) -> int:
+        """Elements of one vector of weights."""
+        return self.isa.lanes * self.size // self.parts
+
+
+@dataclass(frozen=True)
+class RegisterConv:
+    """The template: a dot instruction, how many accumulators fit, and an estimate of cycles.
+
+    ``cycles(pixels, vectors, steps)``: of one tile with its epilogue.
+    """
+
+    dot: Dot
+    accumulators: int
+    cycles: Callable[[int, int, int], float]
+
+    def pack(
+        self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: RegisterKnobs
+    ) -> NDArray[np.generic]:
+        """OIHW weights as [channels/lanes, steps, parts, lanes, size/parts].
+
+        Part ``p`` has the elements ``p, p + parts, ...`` of the step.
+        """
+        dot = self.dot
+        lanes, size, parts = dot.isa.lanes, dot.size, dot.parts
+        blocks = pack_blocks(weights, collapse(workload), lanes, size, size)
+        blocks = blocks.reshape(*blocks.shape[:3], size // parts, parts)
+        blocks = blocks.transpose(0, 1, 4, 2, 3)
+        return np.ascontiguousarray(blocks.astype(dot.weights_dtype))
+
+    def extent(self, workload: ConvWorkload, knobs: RegisterKnobs) -> int:
+        """The number of iterations; neighbours may write equal values to shared pixels."""
+        return self._tiling(collapse(workload), knobs).extent
+
+    def default_knobs(self, workload: ConvWorkload) -> RegisterKnobs:
+        """The tile with the least estimated time."""
+        return min(self.knob_space(workload), key=lambda knobs: self.cost(workload, knobs))
+
+    def knob_space(self, workload: ConvWorkload) -> list[RegisterKnobs]:
+        """Register tiles which fit the registers and the output."""
+        y, most = collapse(workload).y, self.accumulators
+        return [
+            RegisterKnobs(pixels, vectors)
+            for vectors in range(1, min(most // 2, y.channels // self.dot.isa.lanes) + 1)
+            for pixels in range(1, min(most // vectors, 16, y.width) + 1)
+        ]
+
+    def cost(self, workload: ConvWorkload, knobs: RegisterKnobs) -> float:
+        """Estimated cycles of the whole kernel."""
+        workload = collapse(workload)
+        tiling, steps = self._tiling(workload, knobs), runs_of(workload).total(self.dot.size)
+        total = self.cycles(knobs.pixels, knobs.vectors, steps) * tiling.full_blocks
+        if tiling.tail:
+            total += self.cycles(knobs.pixels, tiling.tail // self.dot.isa.lanes, steps)
+        return total * tiling.tiles
+
+    def prim_func(self, workload: ConvWorkload, knobs: RegisterKnobs, name: str) -> Any:
+        """The kernel ``name``."""
+        workload, dot = collapse(workload), self.dot
+        epilogue = workload.epilogue
+        size = workload.y.channels * runs_of(workload).total(dot.size) * dot.size
+        signature = Signature(
+            workload.x, workload.y, epilogue, workload.residual, size, dot.weights_dtype
+        )
+
+        def body(operands: Operands) -> None:
+            def tile_body(tile: Tile) -> None:
+                strips = _emit_tile(workload, knobs.pixels, dot, operands, tile)
+                finish(strips, dot.isa, epilogue, operands)
+
+            emit_tiles(self._tiling(workload, knobs), operands, tile_body)
+
+        return build(name, signature, body)
+
+    def _tiling(self, workload: ConvWorkload, knobs: RegisterKnobs) -> Tiling:
+        channels = knobs.vectors * self.dot.isa.lanes
+        return Tiling(workload, knobs.pixels, channels, knobs.channels_first)
+
+
+def _emit_tile(
+    workload: ConvWorkload, pixels: int, dot: Dot, operands: Operands, tile: Tile
+) -> list[Strip]:
+    """Emit the accumulation of one tile; returns its strips, one per pixel."""
+    lanes, vectors = dot.isa.lanes, tile.channels // dot.isa.lanes
+    acc = local(pixels * vectors, f"{dot.acc_dtype}x{lanes}")
+    _start(acc, pixels, vectors, dot, operands, tile)
+    runs = runs_of(workload)
+    step, total = workload.strides[1] * workload.x.pixel_stride, runs.total(dot.size)
+    with reduction(runs, dot.size) as (offset, chunk):
+        x = I.bind(tile.x + offset)
+        weights = _load_weights(total, chunk, vectors, dot, operands, tile)
+        for i in range(pixels):
+            pixel = [I.bind(part) for part in dot.broadcast(operands.x, x + i * step)]
+            for j in range(vectors):
+                at = i * vectors + j
+                for part, weight in zip(pixel, weights[j], strict=True):
+                    I.buffer_store(acc, dot.add(acc[at], part, weight), [at])
+    return [_strip(workload, acc, i, vectors, tile) for i in range(pixels)]
+
+
+def _start(acc: Expr, pixels: int, vectors: int, dot: Dot, operands: Operands, tile: Tile) -> None:
+    """Start the accumulators at the bias."""
+    lanes = dot.isa.lanes
+    for j in range(vectors):
+        index = tile.channel + j * lanes
+        bias = I.bind(operands.bias.vload([index], f"{dot.acc_dtype}x{lanes}"))
+        for i in range(pixels):
+            I.buffer_store(acc, bias, [i * vectors + j])
+
+
+def _load_weights(
+    total: int, chunk: Expr, vectors: int, dot: Dot, operands: Operands, tile: Tile
+) -> list[list[Expr]]:
+    """The weights of one step: for each vector of channels its parts."""
+    lanes = dot.weights_lanes
+    dtype, block = f"{dot.weights_dtype}x{lanes}", total * dot.parts * lanes
+    first = tirx.truncdiv(tile.channel, dot.isa.lanes) * block + chunk * (dot.parts * lanes)
+    first = I.bind(first)
+    return [
+        [
+            I.bind(operands.weights.vload([first + j * block + part * lanes], dtype))
+            for part in range(dot.parts)
+        ]
+        for j in range(vectors)
+    ]
+
+
+def _strip(workload: ConvWorkload, acc: Expr, pixel: int, vectors: int, tile: Tile) -> Strip:
+    values = tuple(acc[pixel * vectors + j] for j in range(vectors))
+    residual = None
+    if workload.residual is not None:
+        residual = tile.residual + pixel * workload.residual.pixel_stride
+    return Strip(values, tile.channel, tile.y + pixel * workload.y.pixel_stride, residual)

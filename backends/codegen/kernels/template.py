@@ -1,0 +1,38 @@
+"""What every kernel template offers."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conv import ConvWorkload
+
+Knobs = Any
+"""A frozen dataclass of the template's own: how one workload is cut and ordered."""
+
+
+class Template(Protocol):
+    """Makes kernels for one instruction set.
+
+    The C signature of a kernel is ``void name(x, weights, bias, [multiplier], [residual],
+    [table], y, int32 lo, int32 hi)``; it does the iterations ``lo <= i < hi`` of ``extent``.
+    Any split of the iterations over threads is right: where tiles overlap, equal values are
+    written twice.
+    """
+
+    def pack(
+        self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: Knobs
+    ) -> NDArray[np.generic]:
+        """OIHW weights with logical channels -> the kernel's own layout, padded with zeros."""
+
+    def extent(self, workload: ConvWorkload, knobs: Knobs) -> int:
+        """The number of iterations."""
+
+    def default_knobs(self, workload: ConvWorkload) -> Knobs:
+        """A good choice without measuring."""
+
+    def knob_space(self, workload: ConvWorkload) -> list[Knobs]:
+        """All choices worth measuring."""
+
+    def prim_func(self, workload: ConvWorkload, knobs: Knobs, name: str) -> Any:
+        """The kernel as ``tvm.tirx.PrimFunc``."""

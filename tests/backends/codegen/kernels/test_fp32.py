@@ -1,0 +1,64 @@
+"""float32 convolutions against numpy."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm")
+
+from qc.backends.codegen.kernels import ConvWorkload, FloatEpilogue, View
+from qc.backends.codegen.kernels.fp32 import fp32
+
+FREE = FloatEpilogue()
+
+
+def conv(
+    size: tuple[int, int],
+    channels: int,
+    outputs: int,
+    kernel: int = 1,
+    stride: int = 1,
+    epilogue: FloatEpilogue = FREE,
+    extra: int = 0,
+) -> ConvWorkload:
+    """A convolution between slices of buffers with ``extra`` more channels."""
+
+    def view(height: int, width: int, channels: int) -> View:
+        pixel = channels + extra
+        return View(height, width, channels, width * pixel, pixel, "float32")
+
+    height, width = ((n - 1) * stride + kernel for n in size)
+    x, y = view(height, width, channels), view(*size, outputs)
+    return ConvWorkload(x, y, (kernel, kernel), (stride, stride), (1, 1), epilogue)
+
+
+WORKLOADS = {
+    "pointwise": conv((5, 9), 32, 48),
+    "conv3": conv((5, 9), 16, 32, 3, epilogue=FloatEpilogue(low=0.0)),
+    "conv3_stride2": conv((5, 3), 32, 80, 3, 2, FloatEpilogue(0.0, 6.0), extra=16),
+    "rgb": conv((6, 7), 3, 32, 3, 2),
+    "gemv": conv((1, 1), 96, 1008),
+}
+TEMPLATES: dict[str, tuple[Any, str, str]] = {
+    "avx512": (fp32(16), "skylake-avx512", "avx512f"),
+    "avx2": (fp32(8), "haswell", "fma"),
+}
+CASES = {
+    f"{isa}_{name}": (template, workload, mcpu, flag)
+    for isa, (template, mcpu, flag) in TEMPLATES.items()
+    for name, workload in WORKLOADS.items()
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_close_to_numpy(name: str, library: Any) -> None:
+    library.check(name)
+
+
+@pytest.mark.parametrize(("isa", "register"), [("avx512", "%zmm"), ("avx2", "%ymm")])
+def test_instructions(isa: str, register: str, assembly: Any) -> None:
+    template, mcpu, flag = TEMPLATES[isa]
+    text = assembly((template, WORKLOADS["conv3"], mcpu, flag))
+    assert "vfmadd" in text
+    assert register in text
+    assert isa == "avx512" or "%zmm" not in text

@@ -1,0 +1,68 @@
+"""The table of templates by cpu features."""
+
+from dataclasses import fields
+
+import pytest
+
+pytest.importorskip("tvm")
+
+from qc.backends.codegen.kernels import (
+    ConvWorkload,
+    DepthwiseWorkload,
+    Epilogue,
+    FloatEpilogue,
+    View,
+    select,
+)
+from qc.backends.codegen.kernels.amx import Amx
+from qc.backends.codegen.kernels.depthwise import Depthwise
+
+AVX2 = frozenset({"avx2"})
+VNNI = AVX2 | {"avx512f", "avx512vnni"}
+AMX = VNNI | {"amx-int8", "avx512vbmi"}
+
+
+def pointwise(pixels: int, epilogue: Epilogue | FloatEpilogue | None = None) -> ConvWorkload:
+    """A matrix product with ``pixels`` rows."""
+    epilogue = epilogue or Epilogue("uint8")
+    dtype = "float32" if isinstance(epilogue, FloatEpilogue) else "uint8"
+    x, y = View.dense(1, pixels, 64, dtype), View.dense(1, pixels, 64, dtype)
+    return ConvWorkload(x, y, (1, 1), (1, 1), (1, 1), epilogue)
+
+
+def test_amx_only_for_enough_pixels() -> None:
+    assert isinstance(select(pointwise(196), AMX), Amx)
+    assert select(pointwise(1), AMX).dot.isa.lanes == 16
+
+
+def test_short_reductions_stay_with_vnni() -> None:
+    x, y = View.dense(225, 225, 3, "uint8"), View.dense(112, 112, 32, "uint8")
+    first = ConvWorkload(x, y, (3, 3), (2, 2), (1, 1), Epilogue("uint8"))
+    assert select(first, AMX).dot.isa.lanes == 16
+
+
+@pytest.mark.parametrize(
+    ("features", "lanes", "weights"),
+    [(VNNI, 16, "int8"), (AVX2 | {"avxvnni"}, 8, "int8"), (AVX2, 8, "int16")],
+)
+def test_register_templates(features: frozenset[str], lanes: int, weights: str) -> None:
+    dot = select(pointwise(196), features).dot
+    assert (dot.isa.lanes, dot.weights_dtype) == (lanes, weights)
+
+
+def test_depthwise() -> None:
+    base = pointwise(196)
+    workload = DepthwiseWorkload(*(getattr(base, field.name) for field in fields(base)))
+    assert select(workload, AMX) == Depthwise(16, True, True)
+    assert select(workload, AVX2) == Depthwise(8, False)
+
+
+def test_float_lanes() -> None:
+    workload = pointwise(196, FloatEpilogue())
+    assert select(workload, VNNI).dot.isa.lanes == 16
+    assert select(workload, AVX2).dot.isa.lanes == 8
+
+
+def test_refuses_old_cpus() -> None:
+    with pytest.raises(ValueError, match="avx2"):
+        select(pointwise(196), frozenset({"sse4.2"}))
