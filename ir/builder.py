@@ -1,9 +1,10 @@
 """Building a graph with shape arithmetic folded away.
 
-A :class:`Builder` adds nodes like ``Graph.add``, but integers and bools that are known become constants,
-and operands that say a shape become attributes.  Of a shape with symbols it knows the elements (numbers
-and symbols mixed); so ``Reshape(x, Concat(Shape(x)[0:1], [-1]))`` needs no shape at run time.  Float
-expressions are never folded, unless an op needs their value to know its own type.
+A :class:`Builder` adds nodes like ``Graph.add``, but integers and bools that are known become
+constants, and operands that say a shape become attributes.  Of a shape with symbols it knows the
+elements (numbers and symbols mixed); so ``Reshape(x, Concat(Shape(x)[0:1], [-1]))`` needs no shape
+at run time.  Float expressions are never folded, unless an op needs their value to know its own
+type.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +13,24 @@ import numpy as np
 
 from .graph import Graph, Node, Origin, Value
 from .ops import base
+from .ops.dims import plus, product, quotient
 from .ops.elementwise import Add, Cast, Div, Identity, Max, Min, Mul, Sub, Where
 from .ops.index import Gather, Slice
 from .ops.logic import Equal
 from .ops.quantize import Dequantize, DynamicQuantize, Quantize
 from .ops.reduce import ReduceProd
 from .ops.shape import (
-    Concat, ConstantOfShape, Expand, Reshape, Shape, Size, Split, Squeeze, Transpose, Unsqueeze,
+    Concat,
+    ConstantOfShape,
+    Expand,
+    Reshape,
+    Shape,
+    Size,
+    Split,
+    Squeeze,
+    Transpose,
+    Unsqueeze,
 )  # fmt: skip
-from .ops.dims import plus, product, quotient
 from .resolve import resolve
 from .types import Array, Dim
 
@@ -53,11 +63,21 @@ class Builder:
         op, ins = resolve(op, ins, self.known)
         folded = self._fold(op, ins)
         if folded is not None:
-            return [self.constant(a, names[i] if i < len(names) else "c") for i, a in enumerate(folded)]
-        return list(self.graph.add(op, ins, names=names, origin=origin).outputs)
+            names = [*names, *["c"] * len(folded)]
+            return [self.constant(a, name) for a, name in zip(folded, names, strict=False)]
+        node = self.graph.add(op, ins, names=names, origin=origin)
+        if not isinstance(op, Shape | Size) and any(map(self._runs, node.operands)):
+            self._facts.update((id(v), None) for v in node.outputs)
+        return list(node.outputs)
+
+    def _runs(self, value: Value) -> bool:
+        """Whether ``value`` is known to be unknown, without a look at what it is made of."""
+        if value.producer is None:
+            return not value.is_constant
+        return self._facts.get(id(value), value) is None
 
     def known(self, value: Value | None) -> Array | None:
-        """What is known of ``value``: its elements, symbols among them if its dtype is ``object``."""
+        """The elements of ``value``, where they are known; symbols among them if of ``object``s."""
         if value is None or value.data is not None or value.producer is None:
             return None if value is None else value.data
         if id(value) not in self._facts:
@@ -90,7 +110,9 @@ class Builder:
         """The results as constants if they are integers or bools that are known."""
         if isinstance(op, Shape | Size | ConstantOfShape):
             found = self._symbolic(op, ins)
-        elif isinstance(op, _KEEP) or not ins or any(v is not None and v.type.is_float for v in ins):
+        elif (
+            isinstance(op, _KEEP) or not ins or any(v is not None and v.type.is_float for v in ins)
+        ):
             return None
         else:
             facts = [self.known(v) for v in ins]
@@ -159,7 +181,9 @@ def _arithmetic(op: base.Op, facts: Sequence[Array]) -> list[Array]:
     if isinstance(op, Where):
         return [np.where(facts[0].astype(bool), objects[1], objects[2])]
     if isinstance(op, ReduceProd):
-        return [np.asarray(product(objects[0].ravel().tolist()), object).reshape((1,) * op.keepdims)]
+        return [
+            np.asarray(product(objects[0].ravel().tolist()), object).reshape((1,) * op.keepdims)
+        ]
     if len(objects) != 2:
         raise ValueError(op.name)
     rule = _RULES[type(op)]

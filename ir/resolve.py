@@ -46,7 +46,9 @@ def _ints(fact: Array | None) -> tuple[int, ...] | None:
 
 
 def _dims(fact: Array | None) -> Shape | None:
-    return None if fact is None else tuple(d if isinstance(d, str) else int(d) for d in fact.tolist())
+    return (
+        None if fact is None else tuple(d if isinstance(d, str) else int(d) for d in fact.tolist())
+    )
 
 
 def _reshape(op: Reshape, ins: Sequence[Value | None], known: Known) -> Resolved:

@@ -1,0 +1,267 @@
+"""Ops that pick, place and pad elements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import Array, Dim, TensorType
+from .base import Op, Operands, given, normal_axis, operand, optional
+from .dims import known, plus
+
+FOREVER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """Elements ``starts`` to ``ends`` with ``steps`` along ``axes``; negative numbers as in Python.
+
+    Operands: x; starts, ends, axes, steps where they are not constant (the attributes are None).
+    """
+
+    starts: tuple[int, ...] | None = None
+    ends: tuple[int, ...] | None = None
+    axes: tuple[int, ...] | None = None
+    steps: tuple[int, ...] | None = None
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        shape: list[Dim] = list(x.shape)
+        if self.starts is None or self.ends is None:
+            moved = (
+                range(x.rank) if self.axes is None else (normal_axis(a, x.rank) for a in self.axes)
+            )
+            for a in moved:
+                shape[a] = f"{operand(ins, 2).name}.{a}".replace("*", "x")
+            return [TensorType(x.dtype, tuple(shape))]
+        for a, cut in self._cuts(self.starts, self.ends, self.axes, self.steps, x.rank):
+            shape[a] = _length(shape[a], cut)
+        return [TensorType(x.dtype, tuple(shape))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        parts = [self.starts, self.ends, self.axes, self.steps]
+        if self.starts is None:
+            dynamic = (optional(ins, i) for i in range(1, 5))
+            parts = [None if a is None else tuple(int(i) for i in a) for a in dynamic]
+        starts, ends, axes, steps = parts
+        index = [slice(None)] * x.ndim
+        for a, cut in self._cuts(starts or (), ends or (), axes or self.axes, steps, x.ndim):
+            index[a] = cut
+        return [np.ascontiguousarray(x[tuple(index)])]
+
+    @staticmethod
+    def _cuts(
+        starts: tuple[int, ...],
+        ends: tuple[int, ...],
+        axes: tuple[int, ...] | None,
+        steps: tuple[int, ...] | None,
+        rank: int,
+    ) -> list[tuple[int, slice]]:
+        axes = tuple(range(len(starts))) if axes is None else axes
+        steps = (1,) * len(starts) if steps is None else steps
+        cuts = []
+        for start, end, a, step in zip(starts, ends, axes, steps, strict=True):
+            stop = None if step < 0 and end < -FOREVER else end
+            cuts.append((normal_axis(a, rank), slice(start, stop, step)))
+        return cuts
+
+
+def _length(d: Dim, cut: slice) -> Dim:
+    if isinstance(d, int):
+        return len(range(*cut.indices(d)))
+    start, stop = int(cut.start), cut.stop
+    if cut.step == 1 and start >= 0 and stop is not None and (stop >= FOREVER or stop < 0):
+        return plus(d, (0 if stop >= FOREVER else stop) - start)
+    if cut.step == 1 and start < 0 and stop >= FOREVER:
+        return -int(start)
+    if cut.step == -1 and stop is None and start == -1:
+        return d
+    return f"({d}[{start}:{stop}:{cut.step}])".replace("*", "x").replace("[", "<").replace("]", ">")
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Add ``pads`` (begins of all axes, then ends; negative ones cut).
+
+    ``mode``: ``constant`` (with ``value``), ``reflect``, ``edge``, ``wrap``.  Operands: x; pads
+    where they are not constant (the attribute is None).
+    """
+
+    pads: tuple[int, ...] | None = None
+    mode: str = "constant"
+    value: float | int | bool = 0.0
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if self.pads is None:
+            name = operand(ins, 1).name
+            return [TensorType(x.dtype, tuple(f"{name}.{i}" for i in range(x.rank)))]
+        if len(self.pads) != 2 * x.rank:
+            raise ValueError(f"{len(self.pads)} pads for {x}")
+        dims = (plus(d, self.pads[i] + self.pads[i + x.rank]) for i, d in enumerate(x.shape))
+        return [TensorType(x.dtype, tuple(dims))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        pads = self.pads or tuple(int(p) for p in given(ins, 1))
+        ends = [(pads[i], pads[i + x.ndim]) for i in range(x.ndim)]
+        inner = tuple(
+            slice(max(-a, 0), d - max(-b, 0)) for (a, b), d in zip(ends, x.shape, strict=True)
+        )
+        grow = [(max(a, 0), max(b, 0)) for a, b in ends]
+        if self.mode == "constant":
+            return [np.pad(x[inner], grow, constant_values=x.dtype.type(self.value))]
+        mode = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[self.mode]
+        return [np.asarray(np.pad(x[inner], grow, mode=mode))]  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Gather(Op):
+    """``x`` at ``indices`` along ``axis``; negative indices count from the end."""
+
+    axis: int = 0
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x, indices = operand(ins, 0).type, operand(ins, 1).type
+        a = normal_axis(self.axis, x.rank)
+        return [TensorType(x.dtype, (*x.shape[:a], *indices.shape, *x.shape[a + 1 :]))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        return [np.asarray(np.take(given(ins), given(ins, 1).astype(np.int64), self.axis))]
+
+
+@dataclass(frozen=True)
+class GatherElements(Op):
+    """``y[i][j] = x[indices[i][j]][j]`` (for axis 0)."""
+
+    axis: int = 0
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x, indices = operand(ins, 0).type, operand(ins, 1).type
+        normal_axis(self.axis, x.rank)
+        return [TensorType(x.dtype, indices.shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x, indices = given(ins), given(ins, 1).astype(np.int64)
+        return [x[_along(x, indices, self.axis)]]
+
+
+@dataclass(frozen=True)
+class GatherND(Op):
+    """Slices of ``x`` at the index tuples along the last axis of ``indices``."""
+
+    batch_dims: int = 0
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x, indices = operand(ins, 0).type, operand(ins, 1).type
+        depth = known(indices.shape[-1]) + self.batch_dims
+        return [TensorType(x.dtype, (*indices.shape[:-1], *x.shape[depth:]))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x, indices, b = given(ins), given(ins, 1).astype(np.int64), self.batch_dims
+        lead = np.indices(indices.shape[:-1])[:b]
+        picked = x[(*lead, *np.moveaxis(indices, -1, 0))]
+        return [np.asarray(picked)]
+
+
+@dataclass(frozen=True)
+class ScatterElements(Op):
+    """Copy of ``x``, ``updates`` at ``indices`` along ``axis``; operands: x, indices, updates."""
+
+    axis: int = 0
+    reduction: str = "none"
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        normal_axis(self.axis, x.rank)
+        return [TensorType(x.dtype, x.shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x, indices = given(ins).copy(), given(ins, 1).astype(np.int64)
+        _scatter(x, _along(x, indices, self.axis), given(ins, 2), self.reduction)
+        return [x]
+
+
+@dataclass(frozen=True)
+class ScatterND(Op):
+    """Copy of ``x`` with slices replaced; operands: x, indices (index tuples last), updates."""
+
+    reduction: str = "none"
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        return [TensorType(x.dtype, x.shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x, indices = given(ins).copy(), given(ins, 1).astype(np.int64)
+        _scatter(x, tuple(np.moveaxis(indices, -1, 0)), given(ins, 2), self.reduction)
+        return [x]
+
+
+@dataclass(frozen=True)
+class OneHot(Op):
+    """``on`` at the index along a new ``axis`` of length ``depth``, else ``off``.
+
+    Operands: indices, values ``[off, on]``.
+    """
+
+    depth: int = 1
+    axis: int = -1
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        indices, values = operand(ins, 0).type, operand(ins, 1).type
+        a = normal_axis(self.axis, indices.rank + 1)
+        return [TensorType(values.dtype, (*indices.shape[:a], self.depth, *indices.shape[a:]))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        indices, values = given(ins).astype(np.int64), given(ins, 1)
+        wrapped = np.where(indices < 0, indices + self.depth, indices)
+        shape = [1] * (indices.ndim + 1)
+        a = normal_axis(self.axis, indices.ndim + 1)
+        shape[a] = self.depth
+        hit = np.expand_dims(wrapped, a) == np.arange(self.depth).reshape(shape)
+        return [np.where(hit, values[1], values[0])]
+
+
+class NonZero(Op):
+    """Indices of the elements that are not zero, ``int64[rank, count]``."""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0)
+        return [TensorType("int64", (x.type.rank, f"nonzero({x.name})".replace("*", "x")))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        return [np.asarray(np.nonzero(given(ins)), np.int64)]
+
+
+@dataclass(frozen=True)
+class Trilu(Op):
+    """Upper (or lower) triangle of the last two axes, from diagonal ``k``; the rest is zero."""
+
+    upper: bool = True
+    k: int = 0
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if x.rank < 2:
+            raise ValueError(f"{x} is no matrix")
+        return [TensorType(x.dtype, x.shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        return [(np.triu if self.upper else np.tril)(given(ins), self.k)]
+
+
+def _along(x: Array, indices: Array, axis: int) -> tuple[Array, ...]:
+    """Index arrays that follow ``indices`` on ``axis`` and run straight on the others."""
+    grid: list[Array] = list(np.indices(indices.shape))
+    grid[normal_axis(axis, x.ndim)] = indices
+    return tuple(grid)
+
+
+def _scatter(x: Array, index: tuple[Array, ...], updates: Array, reduction: str) -> None:
+    ufunc = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}.get(reduction)
+    if ufunc is None:
+        x[index] = updates
+    else:
+        ufunc.at(x, index, updates)

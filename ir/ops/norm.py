@@ -1,0 +1,178 @@
+"""Normalisations and softmax."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import Array, TensorType
+from .base import Op, Operands, given, normal_axis, operand, optional
+
+
+class Norm(Op):
+    """The result has the type of the first operand."""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if (axis := getattr(self, "axis", None)) is not None:
+            normal_axis(axis, x.rank)
+        return [TensorType(x.dtype, x.shape)]
+
+
+@dataclass(frozen=True)
+class BatchNormalization(Norm):
+    """``(x - mean) / sqrt(var + epsilon) * scale + bias`` per channel (axis 1), inference only.
+
+    Operands: x, scale, bias, mean, var.
+    """
+
+    epsilon: float = 1e-5
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        channels = x.shape[1] if x.rank > 1 else 1
+        for i in range(1, 5):
+            if (t := operand(ins, i).type).shape != (channels,):
+                raise ValueError(f"{t} is not one number per channel of {x}")
+        return super().infer(ins)
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        scale, bias, mean, var = (
+            given(ins, i).reshape(-1, *(1,) * (x.ndim - 2)) for i in range(1, 5)
+        )
+        factor = np.divide(scale, np.sqrt(np.add(var, x.dtype.type(self.epsilon))))
+        return [np.add(np.multiply(np.subtract(x, mean), factor), bias)]
+
+
+@dataclass(frozen=True)
+class InstanceNormalization(Norm):
+    """Normalise each channel of each sample; operands: x[N,C,*S], scale[C], bias[C]."""
+
+    epsilon: float = 1e-5
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        shape = (-1, *(1,) * (x.ndim - 2))
+        y = _standard(x, tuple(range(2, x.ndim)), self.epsilon)
+        return [np.add(np.multiply(y, given(ins, 1).reshape(shape)), given(ins, 2).reshape(shape))]
+
+
+@dataclass(frozen=True)
+class GroupNormalization(Norm):
+    """Normalise groups of channels; operands: x[N,C,*S], scale[C], bias[C] (opset 21)."""
+
+    num_groups: int = 1
+    epsilon: float = 1e-5
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        shape = (-1, *(1,) * (x.ndim - 2))
+        grouped = x.reshape(x.shape[0], self.num_groups, -1)
+        y = _standard(grouped, (2,), self.epsilon).reshape(x.shape)
+        return [np.add(np.multiply(y, given(ins, 1).reshape(shape)), given(ins, 2).reshape(shape))]
+
+
+@dataclass(frozen=True)
+class LayerNormalization(Norm):
+    """Normalise over the axes from ``axis`` on; operands: x, scale, bias?."""
+
+    axis: int = -1
+    epsilon: float = 1e-5
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x, bias = given(ins), optional(ins, 2)
+        axes = tuple(range(normal_axis(self.axis, x.ndim), x.ndim))
+        y = np.multiply(_standard(x, axes, self.epsilon), given(ins, 1))
+        return [y if bias is None else np.add(y, bias)]
+
+
+@dataclass(frozen=True)
+class RMSNormalization(Norm):
+    """``x / sqrt(mean(x**2) + epsilon) * scale`` over the axes from ``axis`` on."""
+
+    axis: int = -1
+    epsilon: float = 1e-5
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        axes = tuple(range(normal_axis(self.axis, x.ndim), x.ndim))
+        power = np.mean(np.square(x), axes, keepdims=True, dtype=x.dtype)
+        root = np.sqrt(np.add(power, x.dtype.type(self.epsilon)))
+        return [np.multiply(np.divide(x, root), given(ins, 1))]
+
+
+@dataclass(frozen=True)
+class LRN(Norm):
+    """Local response: ``x / (bias + alpha / size * sum of squares of size channels) ** beta``."""
+
+    size: int = 1
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        before, after = (self.size - 1) // 2, self.size // 2
+        squares = np.pad(np.square(x), ((0, 0), (before, after), *((0, 0),) * (x.ndim - 2)))
+        total = np.add.reduce([squares[:, i : i + x.shape[1]] for i in range(self.size)])
+        divisor = np.power(np.add(self.bias, np.multiply(self.alpha / self.size, total)), self.beta)
+        return [np.divide(x, divisor).astype(x.dtype)]
+
+
+@dataclass(frozen=True)
+class LpNormalization(Norm):
+    """``x / norm_p(x)`` along ``axis`` (p = 1 or 2)."""
+
+    axis: int = -1
+    p: int = 2
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        norm = np.linalg.norm(x, self.p, self.axis, keepdims=True)
+        return [np.divide(x, np.where(np.equal(norm, 0), 1, norm)).astype(x.dtype)]
+
+
+@dataclass(frozen=True)
+class Softmax(Norm):
+    """``exp(x) / sum(exp(x))`` along ``axis``, stable."""
+
+    axis: int = -1
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        e = np.exp(np.subtract(x, x.max(self.axis, keepdims=True)))
+        return [np.divide(e, e.sum(self.axis, keepdims=True))]
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Norm):
+    """``log(softmax(x))`` along ``axis``, stable."""
+
+    axis: int = -1
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        y = np.subtract(x, x.max(self.axis, keepdims=True))
+        return [np.subtract(y, np.log(np.exp(y).sum(self.axis, keepdims=True)))]
+
+
+@dataclass(frozen=True)
+class Hardmax(Norm):
+    """1 at the first greatest element along ``axis``, else 0."""
+
+    axis: int = -1
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        y = np.zeros_like(x)
+        best = np.expand_dims(np.argmax(x, self.axis), self.axis)
+        np.put_along_axis(y, best, x.dtype.type(1), self.axis)
+        return [y]
+
+
+def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    """Zero mean and unit variance over ``axes``."""
+    centred = np.subtract(x, np.mean(x, axes, keepdims=True, dtype=x.dtype))
+    variance = np.mean(np.square(centred), axes, keepdims=True, dtype=x.dtype)
+    return np.asarray(np.divide(centred, np.sqrt(np.add(variance, x.dtype.type(epsilon)))))

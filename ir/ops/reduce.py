@@ -1,0 +1,231 @@
+"""Reductions, running sums, sorting, and sums over named axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from ..types import Array, Dim, TensorType
+from .base import Op, Operands, given, normal_axis, operand
+from .dims import known
+
+
+@dataclass(frozen=True)
+class Reduce(Op):
+    """One number for all elements along ``axes`` (None: all axes)."""
+
+    axes: tuple[int, ...] | None = None
+    keepdims: bool = True
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        axes = self._axes(x.rank)
+        dims = (
+            1 if i in axes else d for i, d in enumerate(x.shape) if self.keepdims or i not in axes
+        )
+        return [TensorType(x.dtype, tuple(dims))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        y = self.compute(x, self._axes(x.ndim))
+        return [np.asarray(y).astype(x.dtype, copy=False)]
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        """The reduction over the normalised ``axes``."""
+        raise NotImplementedError(self.name)
+
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        return (
+            tuple(range(rank))
+            if self.axes is None
+            else tuple(normal_axis(a, rank) for a in self.axes)
+        )
+
+
+class ReduceMean(Reduce):
+    """Mean."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.mean(x, axes, keepdims=self.keepdims))
+
+
+class ReduceSum(Reduce):
+    """Sum."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.sum(x, axes, keepdims=self.keepdims))
+
+
+class ReduceMax(Reduce):
+    """Greatest element."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.max(x, axes, keepdims=self.keepdims))
+
+
+class ReduceMin(Reduce):
+    """Least element."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.min(x, axes, keepdims=self.keepdims))
+
+
+class ReduceProd(Reduce):
+    """Product."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.prod(x, axes, keepdims=self.keepdims))
+
+
+class ReduceL1(Reduce):
+    """Sum of absolute values."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.sum(np.abs(x), axes, keepdims=self.keepdims))
+
+
+class ReduceL2(Reduce):
+    """Square root of the sum of squares."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.sqrt(np.sum(np.square(x), axes, keepdims=self.keepdims)))
+
+
+class ReduceSumSquare(Reduce):
+    """Sum of squares."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.sum(np.square(x), axes, keepdims=self.keepdims))
+
+
+class ReduceLogSum(Reduce):
+    """Logarithm of the sum."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(np.log(np.sum(x, axes, keepdims=self.keepdims)))
+
+
+class ReduceLogSumExp(Reduce):
+    """Logarithm of the sum of exponentials."""
+
+    def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return np.asarray(special.logsumexp(x, axes, keepdims=self.keepdims))
+
+
+@dataclass(frozen=True)
+class ArgReduce(Op):
+    """The index of one element along ``axis``, int64."""
+
+    axis: int = 0
+    keepdims: bool = True
+    select_last_index: bool = False
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        a = normal_axis(self.axis, x.rank)
+        middle = (1,) if self.keepdims else ()
+        return [TensorType("int64", (*x.shape[:a], *middle, *x.shape[a + 1 :]))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        if self.select_last_index:
+            turned = self.pick(np.flip(x, self.axis))
+            return [np.asarray(x.shape[self.axis] - 1 - turned, np.int64)]
+        return [np.asarray(self.pick(x), np.int64)]
+
+    def pick(self, x: Array) -> Array:
+        """The first index along the axis."""
+        raise NotImplementedError(self.name)
+
+
+class ArgMax(ArgReduce):
+    """Index of the greatest element."""
+
+    def pick(self, x: Array) -> Array:
+        return np.asarray(np.argmax(x, self.axis, keepdims=self.keepdims))
+
+
+class ArgMin(ArgReduce):
+    """Index of the least element."""
+
+    def pick(self, x: Array) -> Array:
+        return np.asarray(np.argmin(x, self.axis, keepdims=self.keepdims))
+
+
+@dataclass(frozen=True)
+class CumSum(Op):
+    """Running sum along ``axis``; ``exclusive`` leaves out the element itself."""
+
+    axis: int = 0
+    exclusive: bool = False
+    reverse: bool = False
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        normal_axis(self.axis, x.rank)
+        return [TensorType(x.dtype, x.shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        x = np.flip(x, self.axis) if self.reverse else x
+        y = np.cumsum(x, self.axis, dtype=x.dtype)
+        if self.exclusive:
+            y = np.roll(y, 1, self.axis)
+            np.moveaxis(y, self.axis, 0)[0] = 0
+        return [np.ascontiguousarray(np.flip(y, self.axis)) if self.reverse else y]
+
+
+@dataclass(frozen=True)
+class TopK(Op):
+    """The ``k`` greatest (or least) elements along ``axis``; results: values, int64 indices.
+
+    Of equal elements the one of lower index comes first.
+    """
+
+    k: int = 1
+    axis: int = -1
+    largest: bool = True
+    sorted: bool = True
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        a = normal_axis(self.axis, x.rank)
+        if isinstance(x.shape[a], int) and known(x.shape[a]) < self.k:
+            raise ValueError(f"axis {self.axis} of {x} has no {self.k} elements")
+        shape: tuple[Dim, ...] = (*x.shape[:a], self.k, *x.shape[a + 1 :])
+        return [TensorType(x.dtype, shape), TensorType("int64", shape)]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        keys = np.negative(x.astype(np.float64)) if self.largest else x
+        order = np.argsort(keys, self.axis, kind="stable")
+        best = np.take(order, np.arange(self.k), self.axis)
+        return [np.take_along_axis(x, best, self.axis), best.astype(np.int64)]
+
+
+@dataclass(frozen=True)
+class Einsum(Op):
+    """Sum of products over named axes, in numpy's notation."""
+
+    equation: str = ""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        first = operand(ins, 0).type
+        left, _, right = self.equation.replace(" ", "").partition("->")
+        terms = left.split(",")
+        if "->" not in self.equation or "." in self.equation or len(terms) != len(ins):
+            raise ValueError(f"Einsum {self.equation!r}: name every axis and the result")
+        dims: dict[str, Dim] = {}
+        for i, term in enumerate(terms):
+            t = operand(ins, i).type
+            if len(term) != t.rank:
+                raise ValueError(f"{term!r} does not name the axes of {t}")
+            for letter, d in zip(term, t.shape, strict=True):
+                if dims.setdefault(letter, d) in (1, d):
+                    dims[letter] = d
+        return [TensorType(first.dtype, tuple(dims[letter] for letter in right))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        arrays = [given(ins, i) for i in range(len(ins))]
+        return [np.asarray(np.einsum(self.equation, *arrays, optimize=True))]
