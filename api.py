@@ -1,0 +1,151 @@
+"""The public face: load, evaluate, compile, score, bench.  The command line calls these too."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import scoring
+from .compiler import Data, Job, compile_to
+from .data import Dataset
+from .ir.evaluate import evaluate as reference
+from .ir.graph import Graph
+from .ir.types import Array
+from .loading import load as load_model
+from .models import open_model
+from .progress import Progress
+from .report import Report
+from .scoring import Score
+from .targets import Target
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from .backends.codegen.artifact import Artifact
+
+__all__ = ["Job", "bench", "compile", "compile_to_directory", "evaluate", "load", "score"]
+
+
+def load(
+    source: str | Path | Graph | ModelProto,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """A network from an ``.onnx`` file or an ONNX model in memory.
+
+    ``input_shapes`` makes symbolic dimensions concrete (``{"input": (1, 3, 224, 224)}``).
+    Raises ``FrontendError`` for what cannot be read, naming all unsupported nodes at once.
+    """
+    return load_model(source, input_shapes)
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs by name for one feed: the numpy reference, which defines what a graph means.
+
+    Raises ``DataError`` where the feed does not fit the inputs.
+    """
+    return reference(graph, inputs)
+
+
+def compile(
+    model: str | Path | Graph | ModelProto,
+    *,
+    target: str | Path | Target = "host",
+    recipe: str | None = None,
+    calibration: Data | None = None,
+    evaluation: str | Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    keep_float: Sequence[str] = (),
+    preprocess: str | Path | None = None,
+    seed: int = 0,
+    options: Mapping[str, object] | None = None,
+    verify: bool = False,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Compress and compile; ``artifact.save("out/")`` keeps the result.
+
+    ``calibration``: DATA (a path) or a re-iterable of feeds ``{input name: array}``; with it
+    activations
+    are quantized statically, without it at run time.  ``recipe``: a name or a TOML file.
+    ``options``:
+    ``{"pass.option": value}``.  ``verify`` checks the contract of every pass.
+    """
+    from .backends.codegen.artifact import Artifact
+
+    job = Job(
+        model, target, recipe, calibration, evaluation, None, input_shapes or {}, keep_float,
+        preprocess, seed, options or {}, verify,
+    )  # fmt: skip
+    directory = Path(tempfile.mkdtemp(prefix="qc-"))
+    try:
+        compile_to(job, directory, progress)
+        artifact = Artifact.load(directory, threads)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    weakref.finalize(artifact, shutil.rmtree, directory, ignore_errors=True)
+    return artifact
+
+
+def compile_to_directory(job: Job, out: str | Path, progress: Progress | None = None) -> Report:
+    """Compile into ``out``, replaced as a whole at the end if it is an artifact of ours."""
+    from .backends.codegen.build import replacing
+
+    out = Path(out)
+    with replacing(out) as draft:
+        report = compile_to(job, draft, progress, name=str(out))
+    return report
+
+
+def score(
+    model: str | Path,
+    data: str | Path,
+    metric: str | None = None,
+    against: str | Path | None = None,
+    preprocess: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """The metric of a model or an artifact on DATA, judged by labels or ``against`` another one."""
+    ours = open_model(model, data, preprocess)
+    stream = Dataset(data, ours.specs, preprocess)
+    other = None
+    if against is not None:
+        theirs = open_model(against, data, preprocess)
+        theirs.check_like(ours)
+        names = dict(zip(ours.outputs, theirs.outputs, strict=True))
+        other = _renamed(theirs.run, names)
+    return scoring.score(ours.run, ours.outputs, stream, metric, other, progress)
+
+
+def _renamed(run: scoring.Run, names: Mapping[str, str]) -> scoring.Run:
+    """``run`` with its outputs under the names of another model, in order."""
+
+    def call(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        found = run(feed)
+        return {ours: found[theirs] for ours, theirs in names.items()}
+
+    return call
+
+
+def bench(
+    artifact: str | Path,
+    against: Iterable[str] = (),
+    threads: int = 1,
+    model: str | Path | None = None,
+    seconds: float = 3.0,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Median latencies of interleaved runs in this process, in milliseconds.
+
+    ``{"threads", "artifact_ms", "peers": {"onnxruntime-float", "onnxruntime-int8"}}``.  ``model``:
+    the
+    float model for the peers (default: the one the artifact was compiled from, if it is still
+    there).
+    """
+    from .peers import bench_artifact
+
+    return bench_artifact(Path(artifact), list(against), threads, model, seconds, progress)

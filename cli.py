@@ -1,0 +1,182 @@
+"""The command line: parsing and dispatch.  Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, TypeAlias
+
+_METRICS = ("top1", "perplexity", "agreement", "mse")
+_DATA = "an .npz file, a folder of such files, or a folder of images with --preprocess"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        print(f"qc: error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``command`` names a function ``do_...`` in ``commands``."""
+    top = Parser(
+        prog="qc", description="Compress a trained network and compile it to integer code."
+    )
+    top.add_argument("--version", action="version", version=f"qc {_version()}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _lists, _doctor):
+        add(commands)
+    return top
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    sub.add_argument(
+        "--debug", action="store_true", help="show the trace of an error, and log more"
+    )
+    sub.set_defaults(command=name)
+    return sub
+
+
+def _compile(commands: Commands) -> None:
+    sub = _command(commands, "compile", "compress a model and compile it to an artifact")
+    sub.add_argument("model", metavar="MODEL", help="an .onnx file")
+    sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the artifact")
+    sub.add_argument("--target", default="host", metavar="NAME|FILE", help="default: this machine")
+    sub.add_argument("--recipe", metavar="NAME|FILE", help="default: by whether there is --calib")
+    sub.add_argument("--calib", metavar="DATA", help=f"calibration data: {_DATA}")
+    sub.add_argument("--eval", metavar="DATA", help="evaluation data: the metric of every pass")
+    sub.add_argument(
+        "--max-drop", type=float, metavar="POINTS", help="exit with 1 if --eval drops more"
+    )
+    sub.add_argument("--input-shape", action="append", default=[], metavar="NAME=1,3,224,224")
+    sub.add_argument("--keep-float", action="append", default=[], metavar="PATTERN",
+                     help="layers that stay float, by name")  # fmt: skip
+    sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
+    sub.add_argument("--seed", type=int, default=0, metavar="N")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="PASS.OPTION=VALUE", dest="options"
+    )
+    sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
+    sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
+
+
+def _run(commands: Commands) -> None:
+    sub = _command(commands, "run", "run an artifact on inputs")
+    sub.add_argument("artifact", metavar="OUT")
+    sub.add_argument("--inputs", required=True, metavar="DATA", help=_DATA)
+    sub.add_argument("-o", "--output", metavar="FILE", help="an .npz file for the outputs")
+    sub.add_argument("--reference", action="store_true",
+                     help="run the numpy reference and compare the code with it")  # fmt: skip
+    sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
+
+
+def _eval(commands: Commands) -> None:
+    sub = _command(commands, "eval", "measure a model or an artifact on data")
+    sub.add_argument("model", metavar="MODEL|OUT")
+    sub.add_argument("--data", required=True, metavar="DATA", help=_DATA)
+    sub.add_argument("--metric", choices=_METRICS, help="default: by the labels")
+    sub.add_argument("--against", metavar="MODEL", help="compare with this model or artifact")
+    sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+
+
+def _bench(commands: Commands) -> None:
+    sub = _command(commands, "bench", "measure the latency of an artifact")
+    sub.add_argument("artifact", metavar="OUT")
+    sub.add_argument("--against", action="append", default=[], metavar="onnxruntime",
+                     help="time this engine too, in float and int8, interleaved")  # fmt: skip
+    sub.add_argument(
+        "--model", metavar="MODEL", help="float model for the peers (default: the source)"
+    )
+    sub.add_argument("--threads", type=int, default=1, metavar="N")
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+
+
+def _inspect(commands: Commands) -> None:
+    sub = _command(commands, "inspect", "show what a model or an artifact consists of")
+    sub.add_argument("model", metavar="MODEL|OUT")
+    sub.add_argument("--text", action="store_true", help="print the whole graph as IR text")
+
+
+def _explain(commands: Commands) -> None:
+    sub = _command(
+        commands, "explain", "show for every layer of an artifact why it is integer or float"
+    )
+    sub.add_argument("artifact", metavar="OUT")
+
+
+def _lists(commands: Commands) -> None:
+    _command(commands, "targets", "list the targets")
+    _command(commands, "recipes", "list the recipes")
+    _command(commands, "passes", "list the passes and their options")
+
+
+def _doctor(commands: Commands) -> None:
+    _command(commands, "doctor", "check that everything needed is installed and works")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.  Exit codes: 0 done, 1 work failed, 2 bad usage or input, 130 interrupted."""
+    args = parser().parse_args(argv)
+    _limit_threads(args)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(getattr(import_module(".commands", __package__), f"do_{args.command}")(args))
+    except KeyboardInterrupt:
+        print("qc: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _failed(error, args.debug)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _limit_threads(args: argparse.Namespace) -> None:
+    """A benchmark of N threads lets no other library start more."""
+    if args.command == "bench":
+        os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    """One line for a person; the exit code says whether the input or the work was bad."""
+    from .ir.errors import ContractError, PassError, PreconditionError, QcError
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    known = isinstance(error, QcError | OSError | MemoryError)
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not known:
+        text = f"internal error: {type(error).__name__}: {text} (--debug shows where)"
+    print(f"qc: error: {text}", file=sys.stderr)
+    if isinstance(error, PreconditionError):
+        return 2
+    return 1 if isinstance(error, ContractError | PassError) or not known else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,344 @@
+"""What the commands do: call the library, print what it says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .ir.errors import DataError
+from .output import replacing_file
+from .progress import Shown
+from .report import Facts, number, size
+from .tables import text_table
+
+if TYPE_CHECKING:
+    from .ir.graph import Graph
+    from .ir.types import Array
+    from .models import Model
+    from .report import Report
+    from .scoring import Difference
+
+
+def do_compile(args: Namespace) -> int:
+    """``qc compile``."""
+    from . import api
+
+    _log(args.debug)
+    job = api.Job(
+        args.model, args.target, args.recipe, args.calib, args.eval, args.max_drop,
+        dict(_shape(text) for text in args.input_shape), args.keep_float, args.preprocess,
+        args.seed,
+        dict(_option(text) for text in args.options), args.verify,
+    )  # fmt: skip
+    with Shown() as progress:
+        report = api.compile_to_directory(job, args.output, progress)
+    if args.json != "-":
+        _show_report(report)
+    _write_json(args.json, report.as_json())
+    return _judged(report)
+
+
+def _show_report(report: Report) -> None:
+    print(ledger_table(report.ledger))
+    floats = [x for x in report.layers if x["precision"] == "float"]
+    print(f"\n{report.artifact}: {len(report.layers)} layers, {len(floats)} of them in float")
+    for layer in floats[:8]:
+        print(f"  float: {layer['name']} ({layer['op']}): {_why(layer)}")
+    if len(floats) > 8:
+        print(f"  and {len(floats) - 8} more: qc explain {report.artifact}")
+    for note in report.notes:
+        print(f"note: {note}")
+    if (e := report.evaluation) is not None:
+        print(
+            f"{e['metric']}: float {number(e['float'])}, compiled {number(e['compiled'])}, "
+            f"drop {number(e['drop'])} points on {number(e['samples'])} samples"
+        )
+    print(f"done in {report.seconds:.1f} s; open {Path(report.artifact) / 'report.html'}")
+
+
+def ledger_table(rows: list[Facts]) -> str:
+    """The ledger for the terminal."""
+    return text_table(
+        ["pass", "kind", "seconds", "rewrites", "parameters", "MACs", "bytes", "SQNR", "metric"],
+        [
+            [r["pass"], r["kind"], r["seconds"], r["rewrites"], r["parameters"], r["macs"],
+             size(r["bytes"]), r["sqnr_db"], r["metric"]]
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+def _judged(report: Report) -> int:
+    e = report.evaluation
+    if e is None or e["max_drop"] is None:
+        return 0
+    drop, allowed = e["drop"], e["max_drop"]
+    assert isinstance(drop, float)
+    assert isinstance(allowed, float)
+    if drop <= allowed:
+        return 0
+    print(
+        f"qc: error: {e['metric']} drops by {drop:.2f} points, more than --max-drop {allowed:g}; "
+        "see the layers with the lowest SQNR in report.html",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224``; a colon or an equals sign in the name is fine."""
+    name, _, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(d) for d in dims.split(",")) if dims else ()
+    except ValueError:
+        name = ""
+    if not name:
+        raise DataError(f"--input-shape {text!r} is not NAME=1,3,224,224")
+    return name, shape
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or "." not in key:
+        raise DataError(f"--set {text!r} is not PASS.OPTION=VALUE")
+    return key, value
+
+
+def do_run(args: Namespace) -> int:
+    """``qc run``."""
+    from . import scoring
+    from .data import Dataset
+    from .models import open_artifact, open_reference
+
+    _log(args.debug)
+    model = open_reference(args.artifact) if args.reference else open_artifact(args.artifact)
+    data = Dataset(args.inputs, model.specs, args.preprocess, finite=False)
+    difference = None
+    with Shown() as progress:
+        if args.reference:
+            model, difference = _compared(model, args.artifact)
+        outputs = scoring.collect(model.run, model.outputs, data, progress)
+    for name, array in outputs.items():
+        print(f"{name}: {array.dtype}{list(array.shape)}")
+    if args.output:
+        _save(args.output, outputs)
+        print(f"written to {args.output}")
+    if difference is None:
+        return 0
+    islands = bool(_islands(args.artifact))
+    print(f"compiled code: {difference}{'; there are float islands' if islands else ''}")
+    return 0 if difference.passes(islands) else 1
+
+
+def _compared(reference: Model, path: str) -> tuple[Model, Difference | None]:
+    """The reference, which also runs the compiled code, where it can, and counts differences."""
+    from dataclasses import replace
+
+    from .ir.errors import TargetError
+    from .models import open_artifact
+    from .scoring import Difference
+
+    try:
+        compiled = open_artifact(path)
+    except TargetError as error:
+        print(f"only the reference runs here: {error}", file=sys.stderr)
+        return reference, None
+    found = Difference()
+
+    def run(feed):  # type: ignore[no-untyped-def]
+        expected = reference.run(feed)
+        found.update(compiled.run(feed), expected)
+        return expected
+
+    return replace(reference, run=run), found
+
+
+def _islands(path: str) -> list[str]:
+    from .ir.text import load
+    from .layers import islands
+
+    return [node.name for node in islands(load(Path(path)))]
+
+
+def _save(path: str, outputs: dict[str, Array]) -> None:
+    import numpy as np
+
+    with replacing_file(path) as draft, draft.open("wb") as file:
+        np.savez(file, allow_pickle=False, **outputs)
+
+
+def do_eval(args: Namespace) -> int:
+    """``qc eval``."""
+    from . import api
+    from .metrics import metric
+
+    _log(args.debug)
+    with Shown() as progress:
+        found = api.score(
+            args.model, args.data, args.metric, args.against, args.preprocess, progress
+        )
+    if args.json != "-":
+        print(
+            f"{found.metric}: {metric(found.metric).show(found.value)} on {found.samples} samples"
+        )
+    _write_json(args.json, {"metric": found.metric, "value": found.value, "samples": found.samples})
+    return 0
+
+
+def do_bench(args: Namespace) -> int:
+    """``qc bench``."""
+    from . import api
+
+    _log(args.debug)
+    if args.threads < 1:
+        raise DataError(f"--threads {args.threads} must be at least 1")
+    with Shown() as progress:
+        found = api.bench(args.artifact, args.against, args.threads, args.model, progress=progress)
+    ours, peers = found["artifact_ms"], found["peers"]
+    assert isinstance(ours, float)
+    assert isinstance(peers, dict)
+    if args.json != "-":
+        rows = [["artifact", ours, 1.0], *([k, v, v / ours] for k, v in peers.items())]
+        print(text_table(["engine", "median ms", "times ours"], rows))
+        print(f"{args.threads} thread(s), interleaved in one process")
+    _write_json(args.json, found)
+    return 0
+
+
+def do_inspect(args: Namespace) -> int:
+    """``qc inspect``."""
+    from .passes.measure import macs, parameters, weight_bytes
+
+    _log(args.debug)
+    graph = _graph(args.model)
+    if args.text:
+        print(graph)
+        return 0
+    ports = [("input", v) for v in graph.inputs] + [("output", v) for v in graph.outputs]
+    print(text_table(["", "name", "type"], [[kind, v.name, str(v.type)] for kind, v in ports]))
+    counts = Counter(n.op.name for n in graph.nodes)
+    print("\n" + text_table(["op", "nodes"], [[k, n] for k, n in counts.most_common()]))
+    try:
+        work = f"{macs(graph):,}"
+    except ValueError:
+        work = "unknown while dimensions are symbolic"
+    print(f"\nparameters: {parameters(graph):,} in {size(weight_bytes(graph))}; MACs: {work}")
+    return 0
+
+
+def _graph(model: str) -> Graph:
+    from .loading import load
+
+    path = Path(model)
+    if not path.is_dir():
+        return load(path)
+    from .backends.codegen.artifact import read_manifest
+    from .ir.text import load as load_text
+
+    read_manifest(path)
+    return load_text(path)
+
+
+def do_explain(args: Namespace) -> int:
+    """``qc explain``."""
+    from .report import read
+
+    report = read(args.artifact)
+    layers = report.get("layers")
+    assert isinstance(layers, list)
+    print(
+        text_table(
+            ["layer", "op", "precision", "low", "high", "scale", "zero point", "SQNR dB", "why"],
+            [
+                [x["name"], x.get("op"), x.get("precision"), x.get("low"), x.get("high"),
+                 x.get("scale"), x.get("zero_point"), x.get("sqnr_db"), _why(x)]
+                for x in layers
+            ],
+        )
+    )  # fmt: skip
+    floats = sum(x.get("precision") == "float" for x in layers)
+    print(f"\n{len(layers) - floats} layers in integers, {floats} in float")
+    return 0
+
+
+def _why(layer: Facts) -> str:
+    if layer.get("precision") == "float":
+        return str(layer.get("reason") or "no reason recorded")
+    return "its operands have codes, and its sums are exact in int32"
+
+
+def do_targets(args: Namespace) -> int:
+    """``qc targets``."""
+    from . import targets
+
+    rows = []
+    for name in targets.names():
+        target = targets.load(name)
+        here = "no code generation yet" if not target.available else "runs here"
+        if target.available and (missing := targets.missing_features(target)):
+            here = f"compiles; this machine lacks {', '.join(missing[:3])}"
+        rows.append([name, target.arch or target.cpu, target.description, here])
+    print(text_table(["target", "cpu", "description", "state"], rows))
+    return 0
+
+
+def do_recipes(args: Namespace) -> int:
+    """``qc recipes``."""
+    from .passes.recipe import load_recipe, recipe_names
+
+    recipes = [load_recipe(name) for name in recipe_names()]
+    rows = [[r.name, r.description, ", ".join(p.name for p in r.passes)] for r in recipes]
+    print(text_table(["recipe", "description", "passes"], rows))
+    return 0
+
+
+def do_passes(args: Namespace) -> int:
+    """``qc passes``."""
+    from dataclasses import fields
+
+    from .passes.table import pass_class, pass_names
+
+    rows = []
+    for name in pass_names():
+        cls = pass_class(name)
+        options = ", ".join(f"{f.name}={f.default!r}" for f in fields(cls))
+        rows.append([name, cls.kind.value, (cls.__doc__ or "").partition("\n")[0], options])
+    print(text_table(["pass", "kind", "what it does", "options"], rows))
+    return 0
+
+
+def do_doctor(args: Namespace) -> int:
+    """``qc doctor``."""
+    from .doctor import examine
+
+    checks = examine()
+    rows = [["ok" if c.ok else "BAD", c.name, c.found] for c in checks]
+    print(text_table(["", "check", "found"], rows))
+    for check in checks:
+        if not check.ok:
+            print(f"{check.name}: {check.remedy}")
+    return 0 if all(c.ok for c in checks) else 1
+
+
+def _write_json(where: str | None, data: Facts) -> None:
+    if where is None:
+        return
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if where == "-":
+        print(text)
+        return
+    with replacing_file(where) as draft:
+        draft.write_text(text + "\n")
+
+
+def _log(debug: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="qc: %(message)s",
+        stream=sys.stderr,
+    )

@@ -1,0 +1,326 @@
+"""The whole path from a model to an artifact: load, passes, portable ONNX, code, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from . import scoring
+from .columns import columns
+from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
+from .ir.errors import DataError
+from .ir.evaluate import evaluate
+from .ir.graph import Graph
+from .ir.types import Array
+from .layers import describe
+from .loading import load_concrete
+from .metrics import metric
+from .passes.base import Kind, Pass
+from .passes.context import Context
+from .passes.ledger import Ledger
+from .passes.manager import PassManager
+from .passes.recipe import Recipe, load_recipe
+from .progress import Progress, Silent
+from .report import Facts, Report
+from .targets import Target, missing_features
+from .targets import load as load_target
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+log = logging.getLogger(__name__)
+
+Data = str | Path | Iterable[Mapping[str, Array]]
+QDQ_MODEL = "model.qdq.onnx"
+DEFAULT_RECIPES = {True: "int8", False: "int8-dynamic"}
+"""The recipe with and without calibration data."""
+
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile, how, and what to judge it by; the fields are the command line's options."""
+
+    model: str | Path | Graph | ModelProto
+    target: str | Path | Target = "host"
+    recipe: str | None = None
+    calibration: Data | None = None
+    evaluation: str | Path | None = None
+    max_drop: float | None = None
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    keep_float: Sequence[str] = ()
+    preprocess: str | Path | None = None
+    seed: int = 0
+    options: Mapping[str, object] = field(default_factory=dict)
+    verify: bool = False
+
+
+@dataclass
+class Stages:
+    """The graph before it was quantized, before it was folded to integers, and in the end."""
+
+    real: Graph
+    quantized: Graph
+    folded: Graph
+
+
+def compile_to(
+    job: Job, directory: Path, progress: Progress | None = None, name: str = ""
+) -> Report:
+    """Compile into an existing empty ``directory``; the report, which is also written there.
+
+    Everything that can be refused is refused before the long work begins.
+    """
+    started = perf_counter()
+    show = progress or Silent()
+    target = load_target(job.target)
+    target.check_available()
+    recipe = load_recipe(job.recipe or DEFAULT_RECIPES[job.calibration is not None], job.options)
+    if recipe.needs_calibration and job.calibration is None:
+        raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
+    show.start("load model")
+    graph = load_concrete(job.model, job.input_shapes, lambda specs: _shown(job, specs))
+    specs = specs_of(graph)
+    judge = _judge(job, graph, specs, show)
+    context = _context(job, target, specs, judge, show)
+    manager, stages, ledger = _run_passes(graph, recipe.passes, context)
+    manifest = _write(stages, target, directory, show)
+    report = _report(job, recipe, target, manager, stages, ledger, context)
+    if judge is not None:
+        report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
+    report.artifact = name
+    report.seconds = round(perf_counter() - started, 3)
+    report.write(directory)
+    write_manifest(directory, manifest)
+    show.done()
+    return report
+
+
+def _shown(job: Job, specs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
+    """Shapes of symbolic inputs as calibration (else evaluation) data show them."""
+    data = job.calibration if job.calibration is not None else job.evaluation
+    if data is None:
+        return {}
+    if isinstance(data, str | Path):
+        found = columns(data, [s.name for s in specs], job.preprocess)
+        return known_shapes(found, specs)
+    first = next(iter(data), {})
+    return {s.name: first[s.name].shape for s in specs if s.name in first}
+
+
+def _context(
+    job: Job, target: Target, specs: Sequence[InputSpec], judge: Judge | None, progress: Progress
+) -> Context:
+    from .backends.qdq.executor import OnnxRuntimeExecutor
+
+    calibration: Dataset | Feeds | None = None
+    if isinstance(job.calibration, str | Path):
+        calibration = Dataset(job.calibration, specs, job.preprocess)
+    elif job.calibration is not None:
+        calibration = Feeds(job.calibration, specs)
+    return Context(
+        target=target,
+        calibration=calibration,
+        evaluate=judge.measure if judge is not None else None,
+        executor=OnnxRuntimeExecutor(),
+        seed=job.seed,
+        verify=job.verify,
+        progress=progress,
+        keep_float=tuple(job.keep_float),
+    )
+
+
+def _run_passes(
+    graph: Graph, passes: Sequence[Pass], context: Context
+) -> tuple[PassManager, Stages, Ledger]:
+    """Run all passes; keep the graph before the first lossy and before the first lowering one."""
+    PassManager(passes).check_order(graph.properties)
+    lossy = _first(passes, Kind.LOSSY)
+    lowering = max(lossy, _first(passes, Kind.LOWERING))
+    manager = PassManager(passes[:lossy])
+    real, ledger = manager.run(graph, context)
+    manager.passes = passes[lossy:lowering]
+    quantized, ledger = manager.run(real, context, ledger)
+    manager.passes, context.evaluate = passes[lowering:], None
+    folded, ledger = manager.run(quantized, context, ledger)
+    return manager, Stages(real, quantized, folded), ledger
+
+
+def _first(passes: Sequence[Pass], kind: Kind) -> int:
+    return next((i for i, p in enumerate(passes) if p.kind is kind), len(passes))
+
+
+def _write(stages: Stages, target: Target, directory: Path, progress: Progress) -> Facts:
+    """Everything but the report; the manifest as it stands."""
+    import onnx
+
+    from .backends.codegen.artifact import LIBRARY
+    from .backends.codegen.build import compile_graph
+    from .backends.qdq.writer import to_onnx
+    from .ir.text import save
+
+    model = to_onnx(stages.quantized)
+    large = model.ByteSize() >= 1 << 31
+    onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=large)
+    built = compile_graph(stages.folded, target, _stages_of(progress))
+    (directory / LIBRARY).write_bytes(built.library)
+    save(stages.folded, directory)
+    return write_manifest(directory, built.manifest)
+
+
+def write_manifest(directory: Path, manifest: Facts) -> Facts:
+    """Write the manifest with the hashes of all other files there are by now."""
+    from .backends.codegen.artifact import MANIFEST
+    from .backends.codegen.build import hashes
+
+    manifest = {**manifest, "files": hashes(directory)}
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return manifest
+
+
+def _stages_of(progress: Progress) -> Callable[[str, int, int], None]:
+    """Code generation reports ``(stage, done, total)``: the same as stages with steps."""
+    at: dict[str, int] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in at:
+            progress.start(f"generate {stage}", total)
+        progress.advance(done - at.get(stage, 0))
+        at[stage] = done
+
+    return report
+
+
+@dataclass
+class Judge:
+    """Measures the metric of graphs on the evaluation data, against the network as loaded."""
+
+    loaded: Graph
+    data: Dataset
+    name: str
+    max_drop: float | None
+    progress: Progress
+
+    def measure(self, graph: Graph) -> float:
+        """The metric of a float or Q/DQ graph."""
+        from .backends.qdq.executor import OnnxRuntimeExecutor
+
+        return self._score(OnnxRuntimeExecutor().open(graph, self._outputs))
+
+    def verdict(self, directory: Path, folded: Graph, target: Target, ledger: list[Facts]) -> Facts:
+        """The metrics of the compiled code (for other machines: the reference) and of the float."""
+        if missing_features(target):
+            value = self._score(lambda feed: evaluate(folded, feed))
+        else:
+            from .backends.codegen.artifact import Artifact
+
+            value = self._score(Artifact.load(directory).run)
+        before = ledger[0]["metric"]
+        assert isinstance(before, float)
+        ledger[-1]["metric"] = value
+        return {
+            "metric": self.name,
+            "samples": self.data.samples,
+            "float": before,
+            "compiled": value,
+            "drop": metric(self.name).drop(before, value),
+            "max_drop": self.max_drop,
+        }
+
+    @property
+    def _outputs(self) -> list[str]:
+        return [v.name for v in self.loaded.outputs]
+
+    def _score(self, run: Callable[..., Mapping[str, Array]]) -> float:
+        from .backends.qdq.executor import OnnxRuntimeExecutor
+
+        reference = None
+        if metric(self.name).needs_reference:
+            reference = OnnxRuntimeExecutor().open(self.loaded, self._outputs)
+        return scoring.score(
+            run, self._outputs, self.data, self.name, reference, self.progress
+        ).value
+
+
+def _judge(job: Job, graph: Graph, specs: Sequence[InputSpec], progress: Progress) -> Judge | None:
+    if job.evaluation is None:
+        if job.max_drop is not None:
+            raise DataError("--max-drop needs evaluation data; give --eval DATA")
+        return None
+    data = Dataset(job.evaluation, specs, job.preprocess)
+    return Judge(graph, data, scoring.default_name(data, True), job.max_drop, progress)
+
+
+def _report(
+    job: Job,
+    recipe: Recipe,
+    target: Target,
+    manager: PassManager,
+    stages: Stages,
+    ledger: Ledger,
+    context: Context,
+) -> Report:
+    last = ledger.rows[-1]
+    path = Path(job.model) if isinstance(job.model, str | Path) else None
+    return Report(
+        artifact="",
+        model=path.name if path else stages.folded.name,
+        target=target.name,
+        recipe=recipe.name,
+        parameters=last.parameters,
+        macs=last.macs,
+        bytes=last.bytes,
+        source={"model": str(path.resolve()), "sha256": sha256(path)} if path else {},
+        machine={"target cpu": target.cpu, "compiled on": platform.machine()},
+        versions=versions(),
+        calibration=_calibration(context),
+        notes=_notes(job, recipe),
+        ledger=[row.as_json() for row in ledger.rows],
+        layers=describe(stages.real, stages.quantized, stages.folded, context, ledger.layers),
+    )
+
+
+def _calibration(context: Context) -> Facts | None:
+    data = context.calibration
+    if isinstance(data, Dataset):
+        return {"data": data.path.name, "samples": data.samples}
+    return None if data is None else {"data": "given by a program", "samples": sum(1 for _ in data)}
+
+
+def _notes(job: Job, recipe: Recipe) -> list[str]:
+    notes = []
+    if job.calibration is None and job.recipe is None:
+        notes.append(
+            "No calibration data was given, so nothing about activations was made up: they are "
+            f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
+        )
+    return notes
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what comes out."""
+    out = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

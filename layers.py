@@ -1,0 +1,98 @@
+"""Facts about single layers for the report: precision, range, scale, error, why float."""
+
+import math
+from collections.abc import Mapping
+
+from .ir.graph import Graph, Node
+from .ir.types import Array
+from .metrics import Sqnr
+from .passes.context import Context
+from .passes.measure import node_macs
+
+MOVES = frozenset({
+    "Cast", "Concat", "Dequantize", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape",
+    "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Quantize",
+})  # fmt: skip
+"""Ops that compute nothing: they are no layers."""
+
+_INTEGER_MODULES = ("integer", "quantize")
+
+
+def is_integer(node: Node) -> bool:
+    """Whether a node of a folded graph computes on codes (or makes or reads them)."""
+    return type(node.op).__module__.rpartition(".")[2] in _INTEGER_MODULES
+
+
+def islands(graph: Graph) -> list[Node]:
+    """Nodes of a folded graph that compute in floating point."""
+    return [
+        n for n in graph.nodes
+        if n.op.name == "DequantizeAccumulator"
+        or (not (is_integer(n) or n.op.name in MOVES)
+        and any(v.type.is_float for v in n.outputs))
+    ]  # fmt: skip
+
+
+def describe(
+    real: Graph,
+    quantized: Graph,
+    folded: Graph,
+    context: Context,
+    ledger_facts: Mapping[str, object],
+) -> list[dict[str, object]]:
+    """One record per layer of ``real`` (the float graph before it was quantized), in its order."""
+    noise = _noise(real, quantized, context)
+    floats = {n.name for n in islands(folded) if n.op.name != "DequantizeAccumulator"}
+    integers = {n.name for n in folded.nodes if is_integer(n)}
+    out = []
+    for node in real.nodes:
+        if node.op.name in MOVES or not any(v.type.is_float for v in node.outputs):
+            continue
+        stays = node.name in floats and node.name not in integers
+        record = _record(node, folded, context, stays)
+        if (db := noise.get(node.output.name)) is not None:
+            record["sqnr_db"] = round(db, 2)
+        facts = ledger_facts.get(node.name)
+        out.append({**record, **facts} if isinstance(facts, dict) else record)
+    return out
+
+
+def _record(node: Node, folded: Graph, context: Context, stays: bool) -> dict[str, object]:
+    name = node.output.name
+    record: dict[str, object] = {
+        "name": node.name,
+        "op": node.op.name,
+        "precision": "float" if stays else "int8",
+        "macs": node_macs(node),
+    }
+    if (seen := context.ranges.get(name)) is not None:
+        record |= {"low": seen.least, "high": seen.greatest}
+    for value in (f"{name}.q", name):
+        quant = folded[value].type.quant if value in folded else None
+        if quant is not None and not isinstance(quant.scale, str) and len(quant.scale) == 1:
+            record |= {"scale": quant.scale[0], "zero_point": quant.zero_point[0]}
+            break
+    if stays:
+        record["reason"] = context.why_float.get(node.name, "")
+    return record
+
+
+def _noise(real: Graph, quantized: Graph, context: Context) -> dict[str, float]:
+    """SQNR in dB of every result that both graphs have, over a few feeds."""
+    names = [
+        v.name for n in real.nodes for v in n.outputs
+        if v.type.is_float and v.name in quantized and quantized[v.name].type.is_float
+        and not quantized[v.name].is_constant
+    ]  # fmt: skip
+    if not names or "quantized" not in quantized.properties:
+        return {}
+    ratios = {name: Sqnr() for name in names}
+    run, rerun = context.open(real, names), context.open(quantized, names)
+    for feed in context.probes(real):
+        _add(ratios, run(feed), rerun(feed))
+    return {name: r.db for name, r in ratios.items() if math.isfinite(r.db)}
+
+
+def _add(ratios: dict[str, Sqnr], a: Mapping[str, Array], b: Mapping[str, Array]) -> None:
+    for name, ratio in ratios.items():
+        ratio.update([a[name]], [b[name]])

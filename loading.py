@@ -1,0 +1,154 @@
+"""Models from files and objects: the frontend that fits, shapes made concrete, weights checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .data import InputSpec, specs_of
+from .ir.errors import DataError, FrontendError, nearest
+from .ir.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+log = logging.getLogger(__name__)
+
+Shapes = Mapping[str, Sequence[int]]
+_LATER = (".pt2", ".pt", ".pth")
+
+
+def load(source: str | Path | Graph | ModelProto, input_shapes: Shapes | None = None) -> Graph:
+    """A network from an ``.onnx`` file, an ONNX model in memory, or a graph as it is.
+
+    ``input_shapes`` makes symbolic dimensions concrete.  Other formats come from plugins: entry
+    points
+    in the group ``qc.frontends``, named by suffix, each a function from a path to a ``Graph``.
+    Raises ``FrontendError`` for what cannot be read.
+    """
+    if isinstance(source, Graph):
+        return bound(source, input_shapes or {})
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir():
+            raise FrontendError(f"model {str(source)!r} is a folder; give an .onnx file")
+        if path.suffix != ".onnx":
+            return bound(_by_plugin(path), input_shapes or {})
+        if not path.is_file():
+            raise FrontendError(f"model {str(source)!r} does not exist")
+    from .frontends import from_onnx
+
+    shapes = {k: tuple(v) for k, v in (input_shapes or {}).items()}
+    graph = from_onnx.load(source, shapes or None)
+    check_shapes(graph, shapes)
+    check_weights(graph)
+    return graph
+
+
+def _by_plugin(path: Path) -> Graph:
+    points = {"." + p.name.lstrip("."): p for p in entry_points(group="qc.frontends")}
+    if path.suffix in points:
+        graph = points[path.suffix].load()(path)
+        assert isinstance(graph, Graph)
+        return graph
+    if path.suffix in _LATER:
+        raise FrontendError(
+            f"model {str(path)!r}: PyTorch models are not read yet; export to .onnx"
+        )
+    raise FrontendError(
+        f"model {str(path)!r}: no frontend reads {path.suffix or 'files without a suffix'!r}; "
+        f"known: {', '.join(sorted(['.onnx', *points]))}"
+    )
+
+
+def bound(graph: Graph, shapes: Shapes) -> Graph:
+    """``graph`` with concrete input shapes."""
+    if not shapes:
+        return graph
+    from .ir.bind import bind
+
+    check_shapes(graph, shapes)
+    out = bind(graph, {k: tuple(v) for k, v in shapes.items()})
+    check_shapes(out, shapes)
+    return out
+
+
+def check_shapes(graph: Graph, shapes: Shapes) -> None:
+    """``DataError`` where shapes name no input or contradict its fixed dimensions."""
+    specs = {s.name: s for s in specs_of(graph)}
+    for name, shape in shapes.items():
+        if name not in specs:
+            raise DataError(f"--input-shape {name}: no such input; {nearest(name, specs)}")
+        dims = specs[name].shape
+        fits = len(dims) == len(shape) and all(
+            d == n for d, n in zip(dims, shape, strict=True) if isinstance(d, int)
+        )
+        if not fits or any(n < 1 for n in shape):
+            raise DataError(f"--input-shape {name}={','.join(map(str, shape))}: but {specs[name]}")
+
+
+def load_concrete(
+    source: str | Path | Graph | ModelProto,
+    input_shapes: Shapes,
+    shown: Callable[[list[InputSpec]], Shapes],
+) -> Graph:
+    """A network without symbolic dimensions.
+
+    They come from ``input_shapes``, else from what the data have ``shown``, else a batch is 1;
+    anything
+    else is a ``DataError``.
+    """
+    graph = load(source, input_shapes)
+    open_specs = [s for s in specs_of(graph) if _symbols(s)]
+    if not open_specs:
+        return graph
+    shapes = dict(input_shapes)
+    data = shown(open_specs)
+    for spec in open_specs:
+        merged = _merge(spec, data.get(spec.name))
+        if left := _symbols(replace(spec, shape=merged)):
+            raise DataError(
+                f"dimension {left[0]!r} of input {spec.name!r} is not known; give calibration data "
+                f"or --input-shape {spec.name}={','.join(map(str, merged))}"
+            )
+        shapes[spec.name] = [d for d in merged if isinstance(d, int)]
+        log.info("input %r is compiled for shape %s", spec.name, list(merged))
+    return load(source, shapes)
+
+
+def _merge(spec: InputSpec, data: Sequence[int] | None) -> tuple[int | str, ...]:
+    """Fixed dimensions, then the data's, then 1 for a symbolic batch."""
+    if data is not None and len(data) == len(spec.shape):
+        return tuple(d if isinstance(d, int) else n for d, n in zip(spec.shape, data, strict=True))
+    return tuple(1 if i == 0 and isinstance(d, str) else d for i, d in enumerate(spec.shape))
+
+
+def _symbols(spec: InputSpec) -> list[str]:
+    return [d for d in spec.shape if isinstance(d, str)]
+
+
+def check_weights(graph: Graph) -> None:
+    """``FrontendError`` naming a weight with NaN, or with infinity where it is multiplied."""
+    for value in graph.constants:
+        if value.data is None or not value.type.is_float:
+            continue
+        data = value.data.astype(np.float32) if value.type.dtype == "bfloat16" else value.data
+        bad = np.isnan(data) if _is_mask(value.uses) else ~np.isfinite(data)
+        if bad.any():
+            user = f" of {value.uses[0].op.name} {value.uses[0].name!r}" if value.uses else ""
+            raise FrontendError(
+                f"weight {value.name!r}{user} holds {int(bad.sum())} values, NaN or infinite; "
+                "repair the model"
+            )
+
+
+def _is_mask(uses: Sequence[Node]) -> bool:
+    """Whether infinity may be meant: added, compared or selected, never multiplied."""
+    multiply = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "BatchNormalization")
+    return not any(u.op.name in multiply for u in uses)

@@ -1,0 +1,190 @@
+"""The Python interface and the whole path from a file to running code."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qc
+from qc import api, scoring
+from qc.compiler import DEFAULT_RECIPES
+from qc.data import Dataset, specs_of
+from qc.ir.errors import DataError, FrontendError, PreconditionError, QcError, TargetError
+from qc.loading import check_weights, load_concrete
+from qc.models import open_artifact, open_reference
+
+from .small_model import write_data, write_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    write_model(folder / "m.onnx")
+    write_data(folder / "calib.npz", 16)
+    write_data(folder / "eval.npz", 24, folder / "m.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(place: Path) -> Path:
+    job = api.Job(
+        place / "m.onnx",
+        calibration=place / "calib.npz",
+        evaluation=place / "eval.npz",
+        verify=True,
+    )
+    api.compile_to_directory(job, place / "out")
+    return place / "out"
+
+
+def test_artifact_holds_all_that_it_should(out: Path) -> None:
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        "lib.so", "manifest.json", "model.qdq.onnx", "report.html", "report.json", "graph.txt",
+        "graph.safetensors",
+    }  # fmt: skip
+    files = json.loads((out / "manifest.json").read_text())["files"]
+    assert set(files) == names - {"manifest.json"}
+    assert not list(out.parent.glob(".*"))
+
+
+def test_report_follows_the_passes(out: Path) -> None:
+    report = json.loads((out / "report.json").read_text())
+    assert report["recipe"] == DEFAULT_RECIPES[True]
+    names = [r["pass"] for r in report["ledger"]]
+    assert names[0] == "load"
+    assert report["ledger"][0]["metric"] == 1.0
+    assert report["evaluation"]["compiled"] >= 0.9
+    assert report["calibration"]["samples"] == 16
+    layers = {x["name"]: x for x in report["layers"]}
+    assert layers["conv"]["precision"] == "int8"
+    assert layers["conv"]["macs"] == 16 * 64 * 18
+    assert layers["conv"]["sqnr_db"] > 20
+
+
+def test_compiled_code_is_the_reference(out: Path, place: Path) -> None:
+    compiled, reference = open_artifact(out), open_reference(out)
+    difference = scoring.Difference()
+    for feed in Dataset(place / "eval.npz", compiled.specs):
+        difference.update(compiled.run(feed), reference.run(feed))
+    assert difference.values == 24 * 4
+    assert difference.passes(islands=False), str(difference)
+
+
+def test_score_of_a_file_and_of_an_artifact(out: Path, place: Path) -> None:
+    assert api.score(place / "m.onnx", place / "eval.npz").value == 1.0
+    found = api.score(out, place / "eval.npz", "agreement", place / "m.onnx")
+    assert (found.metric, found.samples) == ("agreement", 24)
+    assert found.value >= 0.9
+    assert api.score(out, place / "eval.npz", "mse", place / "m.onnx").value < 0.01
+    with pytest.raises(DataError, match="--against"):
+        api.score(out, place / "eval.npz", "mse")
+
+
+def test_python_program_of_the_design(place: Path, tmp_path: Path) -> None:
+    graph = qc.load(place / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((1, 2, 8, 8)).astype(np.float32)
+    (y,) = qc.evaluate(graph, {"x": x}).values()
+    artifact = qc.compile(graph, target="host", recipe="int8", calibration=[{"x": x}, {"x": x / 2}])
+    artifact.save(tmp_path / "out")
+    (z,) = qc.Artifact.load(tmp_path / "out").run({"x": x}).values()
+    assert np.abs(y - z).max() < 0.05 * np.abs(y).max()
+
+
+def test_folders_of_others_are_refused(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(qc.QcError, match="no manifest"):
+        api.compile_to_directory(api.Job(place / "m.onnx"), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"target": "hots"}, TargetError, "did you mean 'host'"),
+        ({"target": "arm"}, TargetError, "not there yet"),
+        ({"recipe": "int9"}, PreconditionError, "did you mean 'int8'"),
+        ({"recipe": "int8"}, DataError, "needs calibration data; give --calib"),
+        ({"options": {"quantise.weight_bits": 4}}, PreconditionError, "did you mean 'quantize"),
+        ({"max_drop": 1.0}, DataError, "give --eval"),
+        ({"input_shapes": {"X": (1, 2, 8, 8)}}, FrontendError, "no input 'X'"),
+        ({"input_shapes": {"x": (1, 2, 8, 9)}}, QcError, "x"),
+        ({"calibration": []}, DataError, "calibration set is empty"),
+        ({"model": "no.onnx"}, FrontendError, "does not exist"),
+        ({"model": "no.pt2"}, FrontendError, "not read yet"),
+        ({"model": "no.tflite"}, FrontendError, "no frontend reads"),
+    ],
+)
+def test_bad_input_is_refused_and_leaves_nothing(
+    place: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    job = api.Job(**({"model": place / "m.onnx"} | change))  # type: ignore[arg-type]
+    with pytest.raises(error, match=message):
+        api.compile_to_directory(job, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_with_nan_names_the_sample(place: Path, tmp_path: Path) -> None:
+    x = np.zeros((4, 2, 8, 8), np.float32)
+    x[2, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "c.npz", x=x)
+    with pytest.raises(DataError, match="input 'x', sample 2"):
+        api.compile_to_directory(
+            api.Job(place / "m.onnx", calibration=tmp_path / "c.npz"), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_interruption_leaves_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qc.compiler._write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        api.compile_to_directory(
+            api.Job(place / "m.onnx", calibration=place / "calib.npz"), tmp_path / "out"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_symbolic_batch_is_one_unless_said_otherwise(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", batch="n")
+
+    def shape(given: dict[str, tuple[int, ...]], data: dict[str, tuple[int, ...]]) -> object:
+        return specs_of(load_concrete(model, given, lambda _: data))[0].shape
+
+    assert shape({}, {}) == (1, 2, 8, 8)
+    assert shape({}, {"x": (3, 2, 8, 8)}) == (3, 2, 8, 8)
+    assert shape({"x": (2, 2, 8, 8)}, {}) == (2, 2, 8, 8)
+
+
+def test_weights_that_are_not_finite_are_named(place: Path) -> None:
+    graph = qc.load(place / "m.onnx")
+    weight = next(v for v in graph.constants if v.data is not None and v.data.ndim == 4)
+    assert weight.data is not None
+    weight.data = weight.data.copy()
+    weight.data[0, 0, 0, 0] = np.inf
+    with pytest.raises(FrontendError, match=f"weight '{weight.name}'.*NaN or infinite"):
+        check_weights(graph)
+
+
+def test_difference_counts() -> None:
+    found = scoring.Difference()
+    a = np.array([1.0, 2.0, np.nan], np.float32)
+    found.update({"y": a}, {"y": a.copy()})
+    assert found.passes(islands=False)
+    found.update({"y": a}, {"y": np.array([1.0, 2.5, np.nan], np.float32)})
+    assert (found.values, found.differing, found.far) == (6, 1, 1)
+    assert not found.passes(islands=True)
+    with pytest.raises(DataError, match="differ in type"):
+        found.update({"y": a}, {"y": a.astype(np.float64)})
+
+
+def test_outputs_are_joined_by_the_rule() -> None:
+    assert scoring.join([np.zeros((1, 4))] * 3, 1).shape == (3, 4)
+    assert scoring.join([np.zeros((2, 1, 4))] * 3, 1).shape == (3, 2, 1, 4)
+    assert scoring.join([np.zeros(())] * 3, 1).shape == (3,)

@@ -1,0 +1,151 @@
+"""Who may import whom, and how large and how named files may be."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTSIDE = {"tests", "demo", "benchmarks", "docs", "build", "dist", "demo-out"}
+ARROWS = {
+    "ir": {"ir"},
+    "targets": {"targets", "ir"},
+    "frontends": {"frontends", "ir"},
+    "passes": {"passes", "ir", "targets"},
+    "backends": {"backends", "ir", "targets"},
+}
+"""What each room may import; modules at the root may import everything."""
+
+LINES = 400
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def sources() -> dict[str, Path]:
+    """All modules of the package by dotted name (a package goes by its ``__init__``)."""
+    found = {}
+    for file in sorted(ROOT.rglob("*.py")):
+        parts = file.relative_to(ROOT).parts
+        if parts[0] not in OUTSIDE and not parts[0].startswith("."):
+            found[".".join(("qc", *parts[:-1], file.stem))] = file
+    return found
+
+
+MODULES = sources()
+
+
+def targets_of(module: str, source: str) -> set[str]:
+    """Dotted names that ``module`` imports, relative ones resolved, inside functions as well."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] if node.level else []
+            base += (node.module or "").split(".") if node.module else []
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+def room(dotted: str) -> str:
+    """``ir`` for ``qc.ir.graph.Graph``, ``root`` for ``qc.data.Dataset``."""
+    second = (dotted.split(".") + [""])[1]
+    return second if second in ARROWS else "root"
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What ``module`` imports from rooms that it must not know."""
+    here = room(module)
+    if here == "root":
+        return []
+    inside = (name for name in targets_of(module, source) if name.split(".")[0] == "qc")
+    return sorted(f"{module} imports {name}" for name in inside if room(name) not in ARROWS[here])
+
+
+def absolute(source: str) -> list[str]:
+    """Imports of the package by its own name."""
+    return sorted(n for n in targets_of("qc.any", _without_relative(source)) if _is_own(n))
+
+
+def _is_own(name: str) -> bool:
+    return name.split(".")[0] == "qc"
+
+
+def _without_relative(source: str) -> str:
+    tree = ast.parse(source)
+    keep = [n for n in ast.walk(tree) if isinstance(n, ast.Import)]
+    keep += [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level]  # type: ignore[misc]
+    return ast.unparse(ast.Module(list(keep), []))
+
+
+def test_the_rooms_are_the_packages() -> None:
+    rooms = {name.split(".")[1] for name in MODULES if name.count(".") > 1}
+    assert rooms == set(ARROWS)
+
+
+def test_imports_follow_the_arrows() -> None:
+    found = [v for name, file in MODULES.items() for v in violations(name, file.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("qc.ir.graph", "from ..passes import manager"),
+        ("qc.ir.graph", "from .. import passes"),
+        ("qc.ir.ops.nn", "def f():\n    from ...backends.qdq import writer"),
+        ("qc.frontends.from_onnx", "from ..passes.base import Pass"),
+        ("qc.passes.quantize", "from ..backends.qdq.executor import OnnxRuntimeExecutor"),
+        ("qc.passes.quantize", "from .. import api"),
+        ("qc.backends.qdq.writer", "from ...passes.base import Pass"),
+        ("qc.targets.loader", "from ..api import load"),
+        ("qc.ir.graph", "import qc.api"),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("qc.ir.ops.nn", "from .. import types\nfrom ..types import Array\nfrom .base import Op"),
+        ("qc.passes.quantize", "from ..targets import Target\nfrom ..ir.graph import Graph"),
+        ("qc.passes.__init__", "from .manager import PassManager"),
+        ("qc.api", "from .passes import manager\nfrom .backends.qdq import writer"),
+    ],
+)
+def test_an_allowed_import_is_not(module: str, source: str) -> None:
+    assert violations(module, source) == []
+
+
+def test_inside_the_package_imports_are_relative() -> None:
+    found = {name: absolute(file.read_text()) for name, file in MODULES.items()}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_an_absolute_import_is_found() -> None:
+    assert absolute("from qc.ir import graph\nfrom .ir import types\nimport qc") == [
+        "qc",
+        "qc.ir.graph",
+    ]
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {name: len(file.read_text().splitlines()) for name, file in MODULES.items()}
+    assert {name: n for name, n in lengths.items() if n > LINES} == {}
+
+
+def test_no_module_is_named_after_a_library() -> None:
+    """Neither after a library that the package uses nor after a standard one that it imports itself."""
+    imports = {
+        name: {t.split(".")[0] for t in targets_of(name, _without_relative(file.read_text()))}
+        for name, file in MODULES.items()
+    }
+    libraries = set().union(*imports.values()) - sys.stdlib_module_names
+    stems = {name: name.rsplit(".", 1)[1] for name in MODULES}
+    assert {n for n, stem in stems.items() if stem in libraries or stem in imports[n]} == set()
+
+
+def test_no_module_has_a_vague_name() -> None:
+    assert [name for name in MODULES if name.rsplit(".", 1)[1] in VAGUE] == []
