@@ -1,0 +1,1 @@
+"""Writers: from a graph to something that runs."""

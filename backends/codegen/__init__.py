@@ -1,0 +1,1 @@
+"""Code generation: an integer graph becomes a program of kernels, a library, an artifact."""

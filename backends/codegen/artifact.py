@@ -1,0 +1,241 @@
+"""A compiled network: loading, checking and running the artifact directory.
+
+Running needs numpy, the library and the manifest alone.  With one thread not even TVM's runtime is
+imported; with several its thread pool runs the kernels.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...ir.errors import BackendError, DataError, TargetError, nearest
+from ...ir.types import Array
+
+FORMAT = 1
+LIBRARY = "lib.so"
+MANIFEST = "manifest.json"
+
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output."""
+
+    name: str
+    dtype: "np.dtype[Any]"
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of the library, and how its arguments come from arrays (ports, workspace)."""
+
+    function: Callable[..., object]
+    arguments: Callable[[Sequence[Array]], list[Any]]
+
+    def __call__(self, arrays: Sequence[Array]) -> None:
+        """Run on one set of arrays."""
+        self.function(*self.arguments(arrays))
+
+
+class Artifact:
+    """A compiled network; ``run`` may be called from several threads at once."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], entry: Entry, threads: int) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.threads = threads
+        self.inputs = _ports(manifest["inputs"])
+        self.outputs = _ports(manifest["outputs"])
+        self._entry = entry
+        self._names = frozenset(p.name for p in self.inputs)
+        self._made = [(p.name, p.shape, p.dtype) for p in self.outputs]
+        self._room = int(manifest["workspace_bytes"])
+        self._free: list[Array] = []
+
+    @staticmethod
+    def load(path: str | Path, threads: int = 1) -> "Artifact":
+        """Load an artifact to run on ``threads`` threads.
+
+        Raises ``BackendError`` where files are missing or do not match the manifest, and
+        ``TargetError`` naming what this machine lacks.
+        """
+        if threads < 1:
+            raise BackendError(f"threads = {threads} must be at least 1")
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        check_library(folder, manifest)
+        check_machine(manifest)
+        return Artifact(folder, manifest, _open(folder / LIBRARY, manifest, threads), threads)
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs, by name, in arrays of their own, for one array per input.
+
+        Raises ``DataError`` for a wrong name, shape or element type.
+        """
+        if feed.keys() != self._names:
+            raise DataError(_wrong_names(self._names, feed))
+        held = [_checked(p, feed[p.name]) for p in self.inputs]
+        results = {name: np.empty(shape, dtype) for name, shape, dtype in self._made}
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = _aligned(self._room)
+        arrays = [*held, *results.values(), workspace]
+        self._entry(arrays)
+        self._free.append(workspace)
+        return results
+
+    def runner(self, feed: Mapping[str, Array]) -> "Bound":
+        """A call bound to one feed and fixed results: for benchmarks, not thread-safe."""
+        if feed.keys() != self._names:
+            raise DataError(_wrong_names(self._names, feed))
+        held = [_checked(p, feed[p.name]).copy() for p in self.inputs]
+        results = {name: np.empty(shape, dtype) for name, shape, dtype in self._made}
+        return Bound(self._entry, held, results, _aligned(self._room))
+
+    def save(self, path: str | Path) -> None:
+        """Copy the artifact to another directory, replaced as a whole if it is one of ours."""
+        from .build import replacing
+
+        if Path(path).resolve() == self.path.resolve():
+            return
+        with replacing(Path(path)) as folder:
+            shutil.copytree(self.path, folder, dirs_exist_ok=True)
+        self.path = Path(path)
+
+
+class Bound:
+    """A call with a fixed feed, fixed results and its own workspace; not thread-safe."""
+
+    def __init__(
+        self, entry: Entry, held: Sequence[Array], results: dict[str, Array], workspace: Array
+    ) -> None:
+        self.results = results
+        self._arrays = [*held, *results.values(), workspace]
+        self._function = entry.function
+        self._arguments = entry.arguments(self._arrays)
+
+    def __call__(self) -> None:
+        """Run once."""
+        self._function(*self._arguments)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest; ``BackendError`` where it is missing or not ours."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError as error:
+        raise BackendError(f"{str(folder)!r} is no artifact: it has no {MANIFEST}") from error
+    except (OSError, ValueError) as error:
+        raise BackendError(f"{str(folder / MANIFEST)!r} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("qc") != FORMAT:
+        raise BackendError(f"{str(folder / MANIFEST)!r} is not of format {FORMAT}; compile again")
+    return manifest
+
+
+def check_library(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """``BackendError`` unless the library is the one that the manifest was written for."""
+    try:
+        data = (folder / LIBRARY).read_bytes()
+    except OSError as error:
+        raise BackendError(f"{str(folder / LIBRARY)!r} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != manifest.get("files", {}).get(LIBRARY):
+        raise BackendError(
+            f"{str(folder / LIBRARY)!r} does not match the hash in {MANIFEST}; compile again"
+        )
+
+
+def check_machine(manifest: Mapping[str, Any]) -> None:
+    """``TargetError`` naming the cpu features that this machine lacks."""
+    from ...targets.host import features
+
+    target = manifest["target"]
+    machine = platform.machine().replace("AMD64", "x86_64")
+    if not str(target["triple"]).startswith(machine):
+        raise TargetError(f"built for {target['triple']}, this machine is {machine}")
+    lacking = sorted(set(manifest["features"]) - features())
+    if lacking:
+        raise TargetError(
+            f"built for target {target['name']!r}: this machine lacks {', '.join(lacking)}"
+        )
+
+
+def _open(library: Path, manifest: Mapping[str, Any], threads: int) -> Entry:
+    """What runs the network, given one array per port and the workspace."""
+    if "amx-int8" in manifest["features"]:
+        _permit_tiles()
+    try:
+        if threads > 1:
+            return _threaded(library, threads)
+        loaded = ctypes.CDLL(str(library.resolve()), mode=os.RTLD_LAZY | os.RTLD_LOCAL)
+        function = loaded.qc_run
+    except (OSError, AttributeError, RuntimeError) as error:
+        raise BackendError(f"{str(library)!r} cannot be loaded: {error}") from error
+    count = len(manifest["inputs"]) + len(manifest["outputs"]) + 1
+    function.argtypes = [ctypes.c_void_p] * count
+    function.restype = None
+    return Entry(function, _addresses)
+
+
+def _threaded(library: Path, threads: int) -> Entry:
+    """The library loaded by TVM's runtime, which gives it the thread pool."""
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    import tvm
+
+    configure = tvm.get_global_func("runtime.config_threadpool", allow_missing=True)
+    if configure is not None:
+        configure(1, threads)
+    function = tvm.runtime.load_module(str(library.resolve()))["main_parallel"]
+    return Entry(function, lambda arrays: [*arrays, threads])
+
+
+def _addresses(arrays: Sequence[Array]) -> list[Any]:
+    return [a.__array_interface__["data"][0] for a in arrays]
+
+
+def _permit_tiles() -> None:
+    """Ask Linux for the tile registers, once for the process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA):
+        raise TargetError("this kernel does not grant the AMX tile registers (arch_prctl)")
+
+
+def _ports(table: Sequence[Mapping[str, Any]]) -> list[Port]:
+    return [Port(p["name"], np.dtype(p["dtype"]), tuple(p["shape"])) for p in table]
+
+
+def _checked(port: Port, array: Array) -> Array:
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"input {port.name!r}: a numpy array, not {type(array).__name__}")
+    if array.shape != port.shape or array.dtype != port.dtype:
+        raise DataError(
+            f"input {port.name!r}: {array.dtype}{list(array.shape)} given, "
+            f"the model takes {port.dtype}{list(port.shape)}"
+        )
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _wrong_names(names: frozenset[str], feed: Mapping[str, Array]) -> str:
+    for name in feed:
+        if name not in names:
+            return f"the model has no input {name!r}; {nearest(name, names)}"
+    return f"input {sorted(names - feed.keys())[0]!r} is missing"
+
+
+def _aligned(size: int) -> Array:
+    """Fresh memory at a multiple of 64 bytes, zeroed (its padding must hold finite numbers)."""
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64
+    return raw[start : start + size]

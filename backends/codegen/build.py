@@ -1,0 +1,205 @@
+"""From an integer graph to an artifact on disk: lower, compile in parallel, link, write at once."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...ir.errors import BackendError
+from ...ir.graph import Graph, Value
+from ...targets.target import Target
+from .artifact import FORMAT, LIBRARY, MANIFEST
+from .link import link
+from .pool import CompilerPool
+from .program import Emitted, Program
+from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and their number."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunnerKernel:
+    """The graph runner as something that the compiler pool can compile."""
+
+    runner: Runner
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The symbol."""
+        return self.name
+
+    def emit(self, name: str) -> Emitted:
+        """The function as TIR."""
+        if name == MAIN:
+            return Emitted(self.runner.main(), 0, packed=True)
+        return Emitted(self.runner.run(name == MAIN_PARALLEL), 0, packed=name == MAIN_PARALLEL)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What compiling a graph gives: the library and what the manifest says about it."""
+
+    library: bytes
+    manifest: dict[str, Any]
+
+
+def build(
+    graph: Graph,
+    target: Target,
+    directory: Path,
+    progress: Progress | None = None,
+    extra: Mapping[str, object] | None = None,
+    seconds: float = 120.0,
+) -> None:
+    """Compile ``graph`` for ``target`` into the artifact ``directory``, replaced as a whole.
+
+    ``extra`` goes into the manifest; ``seconds`` is the limit for one kernel.  Raises
+    ``BackendError`` where the directory is not ours, and for what cannot be compiled.
+    """
+    from ...ir.text import save
+
+    target.check_available()
+    with replacing(Path(directory)) as folder:
+        built = compile_graph(graph, target, progress, seconds)
+        (folder / LIBRARY).write_bytes(built.library)
+        save(graph, folder)
+        manifest = {**built.manifest, "files": hashes(folder), **(extra or {})}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def compile_graph(
+    graph: Graph, target: Target, progress: Progress | None = None, seconds: float = 120.0
+) -> Built:
+    """The library and manifest of ``graph``; nothing is written but scratch files."""
+    with CompilerPool(workers=_workers(), seconds=seconds) as pool:
+        program, ports = _lowered(graph, target)
+        report = None if progress is None else _stage(progress, "kernels")
+        compiled = pool.compile({**program.kernels}, target.tvm(), program.first_user, report)
+        extents = {symbol: extent for symbol, (_, extent) in compiled.items()}
+        runner = Runner(program, ports, extents)
+        names = (RUN, MAIN, MAIN_PARALLEL)
+        mains = pool.compile(
+            {name: RunnerKernel(runner, name) for name in names}, target.tvm(), lambda _: "graph"
+        )
+    objects = {name: data for name, (data, _) in {**compiled, **mains}.items()}
+    with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
+        library = link(objects, bytes(program.constants), Path(scratch), target.link)
+    log.info("%d kernels, %d calls, arena %d", len(compiled), len(program.calls), program.arena)
+    return Built(library, _manifest(graph, target, program))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files of an artifact but the manifest."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """A scratch directory beside ``directory`` that takes its place when all went well.
+
+    Raises ``BackendError`` for a destination that exists and holds no manifest of ours.
+    """
+    check_destination(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    except OSError as error:
+        raise BackendError(f"cannot write {str(directory)!r}: {error.strerror}") from error
+    try:
+        yield scratch
+        os.chmod(scratch, 0o755)
+        _swap(scratch, directory)
+    except OSError as error:
+        raise BackendError(f"cannot write {str(directory)!r}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_destination(directory: Path) -> None:
+    """``BackendError`` unless ``directory`` is absent, empty or an artifact of ours."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise BackendError(f"{str(directory)!r} exists and is no directory")
+    if any(directory.iterdir()) and not _is_ours(directory / MANIFEST):
+        raise BackendError(
+            f"{str(directory)!r} exists and holds no manifest of ours; choose another output folder"
+        )
+
+
+def _is_ours(manifest: Path) -> bool:
+    try:
+        found = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "qc" in found
+
+
+def _swap(scratch: Path, directory: Path) -> None:
+    if not directory.exists():
+        scratch.rename(directory)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
+    directory.rename(old / "was")
+    try:
+        scratch.rename(directory)
+    except OSError:
+        (old / "was").rename(directory)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _lowered(graph: Graph, target: Target) -> tuple[Program, list[Port]]:
+    from .lower import lower
+
+    ports = [_port(v) for v in (*graph.inputs, *graph.outputs)]
+    return lower(graph, target.features), ports
+
+
+def _port(value: Value) -> Port:
+    try:
+        return Port(value.name, value.type.dtype, value.shape)
+    except ValueError as error:
+        raise BackendError(f"%{value.name}: {error}; bind it to a number first") from error
+
+
+def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
+    def table(values: list[Value]) -> list[dict[str, object]]:
+        return [{"name": v.name, "dtype": v.type.dtype, "shape": list(v.shape)} for v in values]
+
+    return {
+        "qc": FORMAT,
+        "inputs": table(graph.inputs),
+        "outputs": table(graph.outputs),
+        "target": {"name": target.name, "triple": target.triple, "cpu": target.cpu},
+        "features": sorted(target.required),
+        "versions": {n: version(n) for n in ("apache-tvm", "apache-tvm-ffi", "numpy")},
+        "weight_bytes": program.weights,
+        "constant_bytes": len(program.constants),
+        "workspace_bytes": max(program.arena, 64),
+        "peak_activation_bytes": program.arena,
+        "kernels": len(program.kernels),
+        "calls": len(program.calls),
+    }
+
+
+def _workers() -> int:
+    return max(1, min(os.cpu_count() or 1, 8))
+
+
+def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)

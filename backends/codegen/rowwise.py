@@ -1,0 +1,208 @@
+"""Ops that need several passes over the same elements: softmax, normalisation, dynamic ranges."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as I
+
+from . import functions as fn
+from .layout import Strided
+from .loops import Expr, Frame, index_of, merge
+from .pointwise import f32, i32
+from .reduction import fold
+
+
+@dataclass(frozen=True)
+class Row:
+    """The elements that are treated together: indices of their first one, and the axes in them."""
+
+    at: list[Expr]
+    axes: tuple[int, ...]
+
+    def base(self, view: Strided) -> Expr:
+        """Index of the row's first element in ``view``."""
+        return index_of(self.at, view.strides)
+
+    def fold(
+        self, frame: Frame, x: Strided, start: Expr, merge_: Callable[[Expr, Expr], Expr],
+        term: Callable[[Expr], Expr], operand: int = 0,
+    ) -> Expr:  # fmt: skip
+        """Reduce ``term`` of the row's elements."""
+        loops = merge([x.shape[i] for i in self.axes], [[x.strides[i] for i in self.axes]])
+        base = I.bind(self.base(x))
+        return fold(
+            list(loops.shape), list(loops.strides[0]), start, merge_,
+            lambda acc, index: merge_(acc, term(frame.load(operand, base + index))),
+        )  # fmt: skip
+
+    @contextmanager
+    def elements(self, *views: Strided) -> Iterator[list[Expr]]:
+        """Loop over the row; yields the index in each view (the last decides the order)."""
+        shape = [views[-1].shape[i] for i in self.axes]
+        loops = merge(shape, [[v.strides[i] for i in self.axes] for v in views])
+        bases = [I.bind(self.base(v)) for v in views]
+        with ExitStack() as stack:
+            r = [stack.enter_context(I.serial(0, d)) for d in loops.shape]
+            yield [b + index_of(r, s) for b, s in zip(bases, loops.strides, strict=True)]
+
+
+@contextmanager
+def rows(frame: Frame, shape: tuple[int, ...], axes: tuple[int, ...]) -> Iterator[tuple[Row, int]]:
+    """Loop over all rows along ``axes``; yields the row and the number of rows."""
+    kept = [d if i not in axes else 1 for i, d in enumerate(shape)]
+    with I.serial(frame.lo, frame.hi) as step:
+        at: list[Expr] = []
+        rest: Any = step
+        for size in reversed(kept):
+            at.insert(0, tirx.truncmod(rest, size) if size != 1 else i32(0))
+            rest = tirx.truncdiv(rest, size) if size != 1 else rest
+        yield Row(at, axes), prod(kept)
+
+
+def _add(a: Expr, b: Expr) -> Expr:
+    return a + b
+
+
+def emit_softmax(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
+    """``Softmax``, ``LogSoftmax``."""
+    x, y = ins[0], outs[0]
+    with rows(frame, x.shape, (op.axis % x.rank,)) as (row, count):
+        top = row.fold(frame, x, tirx.min_value("float32"), tirx.max, lambda v: v)
+        if op.name == "LogSoftmax":
+            total = row.fold(frame, x, f32(0), _add, lambda v: fn.exp(v - top))
+            shift = I.bind(fn.libm("logf", total))
+            with row.elements(x, y) as (i, o):
+                frame.store(frame.load(0, i) - top - shift, o)
+            return count
+        with row.elements(x, y) as (i, o):
+            frame.store(fn.exp(frame.load(0, i) - top), o)
+        total = _fold_result(frame, row, y)
+        with row.elements(y) as (o,):
+            frame.store(frame.outs[0][o] / total, o)
+    return count
+
+
+def _fold_result(frame: Frame, row: Row, y: Strided) -> Expr:
+    """Sum of the row's elements of the result."""
+    loops = merge([y.shape[i] for i in row.axes], [[y.strides[i] for i in row.axes]])
+    base = I.bind(row.base(y))
+    return fold(
+        list(loops.shape), list(loops.strides[0]), f32(0), _add,
+        lambda acc, index: acc + frame.outs[0][base + index],
+    )  # fmt: skip
+
+
+def emit_qsoftmax(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
+    """Tables of exp, integer sum, one division."""
+    x, y = ins[0], outs[0]
+
+    def power(code: Expr, top: Expr) -> Expr:
+        d = tirx.min(top - tirx.Cast("int32", code), i32(65535))
+        high = frame.load(1, tirx.shift_right(d, i32(8)))
+        low = frame.load(2, tirx.bitwise_and(d, i32(255)))
+        wide = tirx.Cast("uint64", high) * tirx.Cast("uint64", low)
+        return tirx.shift_right(wide, tirx.const(31, "uint64"))
+
+    with rows(frame, x.shape, (op.axis % x.rank,)) as (row, count):
+        top = row.fold(frame, x, i32(0), tirx.max, lambda v: tirx.Cast("int32", v))
+        zero = tirx.const(0, "uint64")
+        total = row.fold(frame, x, zero, _add, lambda v: power(v, top))
+        whole = I.bind(tirx.Cast("float32", total))
+        with row.elements(x, y) as (i, o):
+            frame.store(tirx.Cast("float32", power(frame.load(0, i), top)) / whole, o)
+    return count
+
+
+def emit_normalise(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
+    """Layer, RMS and instance normalisation: operands x, scale, bias?."""
+    x, y = ins[0], outs[0]
+    spatial = op.name == "InstanceNormalization"
+    axes = tuple(range(2 if spatial else op.axis % x.rank, x.rank))
+    size = float(np.prod([x.shape[i] for i in axes]))
+    params = [_parameter(p, x, spatial) for p in ins[1:]]
+    with rows(frame, x.shape, axes) as (row, count):
+        mean: Expr = f32(0)
+        if op.name != "RMSNormalization":
+            mean = I.bind(row.fold(frame, x, f32(0), _add, lambda v: v) / f32(size))
+        power = row.fold(frame, x, f32(0), _add, lambda v: (v - mean) * (v - mean))
+        root = I.bind(tirx.sqrt(power / f32(size) + f32(op.epsilon)))
+        with row.elements(*params, x, y) as at:
+            value = (frame.load(0, at[-2]) - mean) / root
+            value = value * frame.load(1, at[0])
+            if len(params) > 1:
+                value = value + frame.load(2, at[1])
+            frame.store(value, at[-1])
+    return count
+
+
+def _parameter(p: Strided, x: Strided, spatial: bool) -> Strided:
+    """A scale or bias with strides for the axes of ``x``."""
+    if spatial:
+        column = p.reshaped((p.size, *(1 for _ in x.shape[2:])))
+        assert column is not None
+        p = column
+    return p.broadcast(x.shape)
+
+
+def emit_dynamic_quantize(
+    op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]
+) -> int:
+    """Range of each row, then its codes; results: codes, scale, zero point."""
+    x, (codes, scales, zeros) = ins[0], outs
+    axes = tuple(range(op.axis % x.rank, x.rank))
+    with rows(frame, x.shape, axes) as (row, count):
+
+        def value(v: Expr) -> Expr:
+            return tirx.Cast("float32", v)
+
+        low = row.fold(frame, x, f32(0), tirx.min, value)
+        high = row.fold(frame, x, f32(0), tirx.max, value)
+        raw = I.bind((high - low) / f32(255))
+        scale = I.bind(tirx.Select(raw > f32(0), raw, f32(1)))
+        limit = tirx.min(tirx.max(-low / scale, f32(0)), f32(255))
+        zero = I.bind(tirx.Cast("int32", tirx.nearbyint(limit)))
+        frame.store(scale, row.base(scales), 1)
+        frame.store(tirx.Cast("uint8", zero), row.base(zeros), 2)
+        bottom = I.bind(tirx.Cast("float32", -zero))
+        with row.elements(x, codes) as (i, o):
+            v = tirx.nearbyint(value(frame.load(0, i)) / scale)
+            v = tirx.min(tirx.max(v, bottom), bottom + f32(255))
+            frame.store(tirx.Cast("uint8", tirx.Cast("int32", v) + zero), o)
+    return count
+
+
+def emit_arg(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
+    """``ArgMax`` and ``ArgMin``."""
+    x, axis = ins[0], op.axis % ins[0].rank
+    y = outs[0] if op.keepdims else _inserted(outs[0], axis)
+    with rows(frame, x.shape, (axis,)) as (row, count):
+        base = I.bind(row.base(x))
+        from .loops import local
+
+        best, where = local(1, x.dtype), local(1, "int32")
+        I.buffer_store(best, frame.load(0, base), [0])
+        I.buffer_store(where, i32(0), [0])
+        with I.serial(1, x.shape[axis]) as i:
+            v = frame.load(0, base + i * x.strides[axis])
+            with I.If(_better(op, v, best[0])), I.Then():
+                I.buffer_store(best, v, [0])
+                I.buffer_store(where, i, [0])
+        frame.store(tirx.Cast("int64", where[0]), row.base(y))
+    return count
+
+
+def _better(op: Any, v: Expr, best: Expr) -> Expr:
+    if op.name == "ArgMax":
+        return v >= best if op.select_last_index else v > best
+    return v <= best if op.select_last_index else v < best
+
+
+def _inserted(view: Strided, axis: int) -> Strided:
+    shape = (*view.shape[:axis], 1, *view.shape[axis:])
+    strides = (*view.strides[:axis], 0, *view.strides[axis:])
+    return Strided(view.dtype, shape, strides)

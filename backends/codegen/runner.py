@@ -1,0 +1,109 @@
+"""The graph runner: a C function that calls all kernels, and packed functions around it.
+
+``qc_run(inputs..., outputs..., workspace)`` takes plain pointers and checks nothing.
+``main(inputs..., outputs..., workspace)`` takes tensors, checks them as TVM does, and calls it.
+``main_parallel(inputs..., outputs..., workspace, threads)`` runs on TVM's thread pool: each kernel
+works on a range of independent iterations, which is cut into as many parts as there are threads.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as I
+
+from .program import Call, Pointer, Program, Storage
+
+RUN = "qc_run"
+MAIN = "main"
+MAIN_PARALLEL = "main_parallel"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the whole graph."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Runner:
+    """Emits the two functions for a placed program whose kernels' extents are known."""
+
+    def __init__(
+        self,
+        program: Program,
+        ports: Sequence[Port],
+        extents: Mapping[str, int],
+    ) -> None:
+        self.program = program
+        self.ports = ports
+        self.extents = extents
+
+    def run(self, parallel: bool) -> Any:
+        """The calls of all kernels: plain for one thread, or packed with the number of threads."""
+        with _function(MAIN_PARALLEL if parallel else RUN) as builder:
+            buffers = self._declare()
+            threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
+            base = I.bind(I.call_extern("handle", "qc_constants"))
+            constants = I.decl_buffer((max(len(self.program.constants), 1),), "uint8", data=base)
+            for call in self.program.calls:
+                self._call(call, buffers, constants, threads)
+        return builder.get()
+
+    def main(self) -> Any:
+        """The packed function for one thread."""
+        with _function(MAIN) as builder:
+            buffers = self._declare()
+            I.evaluate(I.call_extern("int32", RUN, *(_address(b) for b in buffers)))
+        return builder.get()
+
+    def _declare(self) -> list[Any]:
+        ports = [I.arg(f"p{i}", I.buffer(p.shape, p.dtype)) for i, p in enumerate(self.ports)]
+        workspace = I.arg("workspace", I.buffer((max(self.program.arena, 64),), "uint8"))
+        return [*ports, workspace]
+
+    def _call(self, call: Call, buffers: list[Any], constants: Any, threads: Any) -> None:
+        pointers = [self._pointer(p, buffers, constants) for p in call.pointers]
+        extent = self.extents[call.symbol]
+        if threads is None or extent < 2:
+            I.evaluate(I.call_extern("int32", call.symbol, *pointers, _i32(0), _i32(extent)))
+            return
+        with I.parallel(0, threads) as part:
+            lo = tirx.truncdiv(part * extent, threads)
+            hi = tirx.truncdiv((part + 1) * extent, threads)
+            I.evaluate(I.call_extern("int32", call.symbol, *pointers, lo, hi))
+
+    def _pointer(self, pointer: Pointer, buffers: list[Any], constants: Any) -> Any:
+        kind, offset = pointer.buffer.storage, pointer.offset
+        if kind is Storage.CONSTANT:
+            return _address(constants, pointer.buffer.offset + offset)
+        if kind is Storage.ARENA:
+            return _address(buffers[-1], pointer.buffer.offset + offset)
+        index = pointer.buffer.offset
+        if kind is Storage.OUTPUT:
+            index += len(self.program.inputs)
+        return _address(buffers[index], offset)
+
+
+def _address(buffer: Any, offset: int = 0) -> Any:
+    """The address ``offset`` bytes into a buffer."""
+    if not offset:
+        return buffer.data
+    return I.handle_add_byte_offset(buffer.data, _i32(offset))
+
+
+@contextmanager
+def _function(name: str) -> Iterator[IRBuilder]:
+    with IRBuilder() as builder, I.prim_func(s_tir=True):
+        I.func_name(name)
+        I.func_attr({"global_symbol": name, "tirx.noalias": False})
+        yield builder
+
+
+def _i32(value: int) -> Any:
+    return tirx.const(value, "int32")

@@ -1,0 +1,1 @@
+"""Portable ONNX: float graphs and graphs with explicit quantize and dequantize nodes."""

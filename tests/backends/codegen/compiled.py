@@ -1,0 +1,39 @@
+"""Networks compiled together, with a feed and what must come out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import ISLANDS, LAYERS, OTHERS, Net
+
+from qc.backends.codegen.artifact import Artifact
+from qc.backends.codegen.build import build
+from qc.ir.evaluate import evaluate
+from qc.targets import load, missing_features
+
+
+@dataclass
+class Compiled:
+    """All networks as one graph, compiled, with a feed and what must come out."""
+
+    path: Path
+    artifact: Artifact
+    feed: dict[str, np.ndarray]
+    want: dict[str, np.ndarray]
+    outputs: dict[str, list[str]]
+
+
+def compile_networks(target: str, names: list[str], path: Path) -> Compiled:
+    """Build the named networks into one artifact."""
+    description = load(target)
+    if lacking := missing_features(description):
+        pytest.skip(f"this machine lacks {', '.join(lacking)}")
+    net, outputs = Net(), {}
+    for name in names:
+        before = len(net.graph.outputs)
+        {**LAYERS, **OTHERS, **ISLANDS}[name](net)
+        outputs[name] = [v.name for v in net.graph.outputs[before:]]
+    build(net.graph, description, path)
+    feed = net.feed()
+    return Compiled(path, Artifact.load(path), feed, evaluate(net.graph, feed), outputs)

@@ -1,0 +1,181 @@
+"""The artifact: feeds, threads, errors, and what is on disk."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiled import Compiled
+from networks import Net
+
+from qc.backends.codegen.artifact import Artifact
+from qc.backends.codegen.build import build, check_destination, compile_graph, replacing
+from qc.ir.errors import BackendError, DataError, TargetError
+from qc.ir.evaluate import evaluate
+from qc.ir.ops.opaque import Opaque
+from qc.ir.text import load as load_graph
+from qc.ir.types import TensorType
+from qc.targets import load
+
+
+@pytest.fixture(scope="module")
+def small() -> Net:
+    """One convolution."""
+    net = Net()
+    net.real(net.conv(net.codes(1, 3, 6, 6), 16))
+    return net
+
+
+@pytest.fixture
+def copy(everything: Compiled, tmp_path: Path) -> Path:
+    """An artifact that a test may spoil."""
+    shutil.copytree(everything.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def edit(path: Path, **changes: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_eight_threads_at_once(everything: Compiled) -> None:
+    rng = np.random.default_rng(1)
+    feeds = [
+        {k: rng.normal(size=v.shape).astype(v.dtype) for k, v in everything.feed.items()}
+        for _ in range(8)
+    ]
+    want = [everything.artifact.run(f) for f in feeds]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for a, b in zip(pool.map(everything.artifact.run, feeds), want, strict=True):
+                assert all(np.array_equal(a[k], b[k]) for k in b)
+
+
+def test_two_threads_inside(everything: Compiled) -> None:
+    got = Artifact.load(everything.path, threads=2).run(everything.feed)
+    for name, want in everything.artifact.run(everything.feed).items():
+        np.testing.assert_array_equal(got[name], want, err_msg=name)
+
+
+def test_bound_call(everything: Compiled) -> None:
+    call = everything.artifact.runner(everything.feed)
+    call()
+    for name, want in everything.artifact.run(everything.feed).items():
+        np.testing.assert_array_equal(call.results[name], want)
+
+
+def test_results_are_fresh_arrays(everything: Compiled) -> None:
+    first = everything.artifact.run(everything.feed)
+    name = next(iter(first))
+    kept = first[name].copy()
+    first[name][...] = 0
+    np.testing.assert_array_equal(everything.artifact.run(everything.feed)[name], kept)
+
+
+def test_feed_need_not_be_contiguous(everything: Compiled) -> None:
+    feed = {k: np.asfortranarray(v) for k, v in everything.feed.items()}
+    got, want = everything.artifact.run(feed), everything.artifact.run(everything.feed)
+    assert all(np.array_equal(got[k], v) for k, v in want.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.pop("x0"), "'x0' is missing"),
+        (lambda f: f.update(x_0=f["x0"]), "no input 'x_0'; did you mean 'x0'"),
+        (lambda f: f.update(x0=f["x0"][..., 1:]), r"float32\[1, 3, 17, 18\] given"),
+        (lambda f: f.update(x0=f["x0"].astype(np.float64)), "float64"),
+        (lambda f: f.update(x0=[1.0]), "a numpy array, not list"),
+    ],
+)
+def test_wrong_feeds(everything: Compiled, change: object, message: str) -> None:
+    feed = dict(everything.feed)
+    change(feed)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        everything.artifact.run(feed)
+
+
+def test_spoiled_library(copy: Path) -> None:
+    with (copy / "lib.so").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BackendError, match="does not match the hash"):
+        Artifact.load(copy)
+
+
+def test_missing_features(copy: Path) -> None:
+    edit(copy, features=["avx2", "avx1024"])
+    with pytest.raises(TargetError, match="lacks avx1024"):
+        Artifact.load(copy)
+
+
+def test_another_machine(copy: Path) -> None:
+    edit(copy, target={"name": "arm", "triple": "aarch64-linux-gnu", "cpu": "cortex-a76"})
+    with pytest.raises(TargetError, match="built for aarch64-linux-gnu"):
+        Artifact.load(copy)
+
+
+def test_not_an_artifact(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(BackendError, match="is no artifact"):
+        Artifact.load(tmp_path / "nothing")
+    edit(copy, qc=99)
+    with pytest.raises(BackendError, match="not of format"):
+        Artifact.load(copy)
+
+
+def test_the_graph_lies_beside(everything: Compiled) -> None:
+    graph = load_graph(everything.path)
+    got = evaluate(graph, everything.feed)
+    assert all(np.array_equal(got[k], v) for k, v in everything.want.items())
+
+
+def test_manifest_says_what_it_takes(everything: Compiled) -> None:
+    manifest = everything.artifact.manifest
+    assert manifest["peak_activation_bytes"] > 0
+    assert manifest["weight_bytes"] > 0
+    assert "lib.so" in manifest["files"]
+    assert manifest["inputs"][0] == {"name": "x0", "dtype": "float32", "shape": [1, 3, 17, 19]}
+
+
+def test_same_input_same_bytes(small: Net) -> None:
+    first, second = (compile_graph(small.graph, load("x86")) for _ in range(2))
+    assert first == second
+
+
+def test_unknown_op_is_named(tmp_path: Path) -> None:
+    net = Net()
+    op = Opaque("Strange", "com.example", (), (TensorType("float32", (1, 3)),))
+    node = net.graph.add(op, [net.floats(1, 3)], names=["y"])
+    net.out(node.output)
+    with pytest.raises(BackendError, match="cannot be compiled"):
+        build(net.graph, load("x86"), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_foreign_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(BackendError, match="no manifest of ours"):
+        check_destination(tmp_path)
+
+
+def test_failure_leaves_the_old_artifact(copy: Path) -> None:
+
+    def interrupted() -> None:
+        with replacing(copy) as folder:
+            (folder / "half").write_text("written")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (copy / "lib.so").exists()
+    assert [p.name for p in copy.parent.iterdir()] == ["copy"]
+
+
+def test_save_replaces_as_a_whole(everything: Compiled, copy: Path) -> None:
+    (copy / "stale").write_text("old")
+    artifact = Artifact.load(everything.path)
+    artifact.save(copy)
+    assert not (copy / "stale").exists()
+    assert Artifact.load(copy).manifest == artifact.manifest
+    artifact.path = everything.path

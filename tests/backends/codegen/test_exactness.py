@@ -1,0 +1,36 @@
+"""Compiled code returns exactly the integers of the numpy reference."""
+
+import numpy as np
+import pytest
+from compiled import Compiled
+from networks import ISLANDS, LAYERS, OTHERS
+
+
+def check(compiled: Compiled, name: str) -> None:
+    """All outputs of one network are equal, and none is degenerate."""
+    got = compiled.artifact.run(compiled.feed)
+    for output in compiled.outputs[name]:
+        want = compiled.want[output]
+        assert got[output].dtype == want.dtype
+        np.testing.assert_array_equal(got[output], want, err_msg=output)
+        assert want.size < 20 or len(np.unique(want)) > 3, f"{output} says nothing"
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
+def test_every_network(everything: Compiled, name: str) -> None:
+    check(everything, name)
+
+
+@pytest.mark.parametrize("name", [*LAYERS])
+def test_layers_on_every_instruction_set(layers: Compiled, name: str) -> None:
+    check(layers, name)
+
+
+@pytest.mark.parametrize("name", [*ISLANDS])
+def test_float_islands(everything: Compiled, name: str) -> None:
+    got = everything.artifact.run(everything.feed)
+    for output in everything.outputs[name]:
+        want = everything.want[output]
+        assert got[output].dtype == want.dtype
+        room = 1e-5 * (1 + np.abs(want.astype(np.float64)).max())
+        np.testing.assert_allclose(got[output], want, rtol=1e-5, atol=room, err_msg=output)
