@@ -34,8 +34,8 @@ class Slice(Op):
             for a in moved:
                 shape[a] = f"{operand(ins, 2).name}.{a}".replace("*", "x")
             return [TensorType(x.dtype, tuple(shape))]
-        for a, cut in self._cuts(self.starts, self.ends, self.axes, self.steps, x.rank):
-            shape[a] = _length(shape[a], cut)
+        for a, start, end, step in _cuts(self.starts, self.ends, self.axes, self.steps, x.rank):
+            shape[a] = _length(shape[a], start, end, step)
         return [TensorType(x.dtype, tuple(shape))]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
@@ -46,38 +46,45 @@ class Slice(Op):
             parts = [None if a is None else tuple(int(i) for i in a) for a in dynamic]
         starts, ends, axes, steps = parts
         index = [slice(None)] * x.ndim
-        for a, cut in self._cuts(starts or (), ends or (), axes or self.axes, steps, x.ndim):
-            index[a] = cut
+        for a, start, end, step in _cuts(
+            starts or (), ends or (), axes or self.axes, steps, x.ndim
+        ):
+            index[a] = _cut(x.shape[a], start, end, step)
         return [np.ascontiguousarray(x[tuple(index)])]
 
-    @staticmethod
-    def _cuts(
-        starts: tuple[int, ...],
-        ends: tuple[int, ...],
-        axes: tuple[int, ...] | None,
-        steps: tuple[int, ...] | None,
-        rank: int,
-    ) -> list[tuple[int, slice]]:
-        axes = tuple(range(len(starts))) if axes is None else axes
-        steps = (1,) * len(starts) if steps is None else steps
-        cuts = []
-        for start, end, a, step in zip(starts, ends, axes, steps, strict=True):
-            stop = None if step < 0 and end < -FOREVER else end
-            cuts.append((normal_axis(a, rank), slice(start, stop, step)))
-        return cuts
+
+def _cuts(
+    starts: tuple[int, ...],
+    ends: tuple[int, ...],
+    axes: tuple[int, ...] | None,
+    steps: tuple[int, ...] | None,
+    rank: int,
+) -> list[tuple[int, int, int, int]]:
+    """Axis, start, end and step of each cut."""
+    axes = tuple(range(len(starts))) if axes is None else axes
+    steps = (1,) * len(starts) if steps is None else steps
+    return list(zip((normal_axis(a, rank) for a in axes), starts, ends, steps, strict=True))
 
 
-def _length(d: Dim, cut: slice) -> Dim:
+def _cut(size: int, start: int, end: int, step: int) -> slice:
+    """The bounds as ONNX clamps them; unlike Python's when the step is negative."""
+    start, end = (i + size if i < 0 else i for i in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
+    return slice(max(start, 0), None if end < 0 else end, step)
+
+
+def _length(d: Dim, start: int, end: int, step: int) -> Dim:
     if isinstance(d, int):
-        return len(range(*cut.indices(d)))
-    start, stop = int(cut.start), cut.stop
-    if cut.step == 1 and start >= 0 and stop is not None and (stop >= FOREVER or stop < 0):
-        return plus(d, (0 if stop >= FOREVER else stop) - start)
-    if cut.step == 1 and start < 0 and stop >= FOREVER:
-        return -int(start)
-    if cut.step == -1 and stop is None and start == -1:
+        return len(range(*_cut(d, start, end, step).indices(d)))
+    if step == 1 and start >= 0 and (end >= FOREVER or end < 0):
+        return plus(d, (0 if end >= FOREVER else end) - start)
+    if step == 1 and start < 0 and end >= FOREVER:
+        return -start
+    if step == -1 and end < -FOREVER and start == -1:
         return d
-    return f"({d}[{start}:{stop}:{cut.step}])".replace("*", "x").replace("[", "<").replace("]", ">")
+    return f"({d}<{start}:{end}:{step}>)".replace("*", "x")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Readers: from a model file to a :class:`qc.ir.graph.Graph`."""

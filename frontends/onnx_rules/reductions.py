@@ -1,0 +1,56 @@
+"""Import rules for reductions, sorting and Einsum."""
+
+from ...ir.graph import Value
+from ...ir.ops.reduce import CumSum, Einsum, Reduce, TopK
+from ..onnx_site import Rule, Site
+
+
+def reduction(op: type[Reduce], operand_since: int = 18) -> Rule:
+    """A rule for ``op``, whose axes are an operand since opset ``operand_since``."""
+
+    def rule(site: Site) -> list[Value]:
+        x = site.input(0)
+        axes = site.ints("axes") if site.opset < operand_since else site.static_ints(1, "the axes")
+        if not axes and site.flag("noop_with_empty_axes"):
+            return [x]
+        return site.results(op(axes or None, site.flag("keepdims", True)), x)
+
+    rule.__doc__ = f"`{op.__name__}`; the axes are an operand since opset {operand_since}"
+    return rule
+
+
+def cum_sum(site: Site) -> list[Value]:
+    """CumSum: the axis is static."""
+    axis = site.static_ints(1, "the axis") or (0,)
+    return site.results(
+        CumSum(axis[0], site.flag("exclusive"), site.flag("reverse")), site.input(0)
+    )
+
+
+def top_k(site: Site) -> list[Value]:
+    """TopK; ``k`` is an operand since opset 10."""
+    k = (site.integer("k", 1),) if site.opset < 10 else site.static_ints(1, "k") or (1,)
+    op = TopK(k[0], site.integer("axis", -1), site.flag("largest", True), site.flag("sorted", True))
+    return site.results(op, site.input(0))
+
+
+def einsum(site: Site) -> list[Value]:
+    """Einsum with ellipses and the result's axes spelled out."""
+    left, arrow, right = site.text("equation", "").replace(" ", "").partition("->")
+    terms = left.split(",")
+    used = set(left + right)
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used]
+    spans = [
+        site.input(i).type.rank - len(t.replace("...", ""))
+        for i, t in enumerate(terms)
+        if "..." in t
+    ]
+    widest = "".join(free[: max(spans, default=0)])
+    for i, term in enumerate(terms):
+        span = site.input(i).type.rank - len(term.replace("...", ""))
+        terms[i] = term.replace("...", widest[len(widest) - span :] if span else "")
+    if not arrow:
+        letters = "".join(terms)
+        once = sorted(c for c in set(letters) if letters.count(c) == 1 and c not in widest)
+        right = "..." * bool(spans) + "".join(once)
+    return site.results(Einsum(f"{','.join(terms)}->{right.replace('...', widest)}"), *site.inputs)

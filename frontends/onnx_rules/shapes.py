@@ -1,0 +1,197 @@
+"""Import rules for shapes and indices: static operands and old forms become attributes."""
+
+import numpy as np
+
+from ...ir.graph import Value
+from ...ir.ops.index import OneHot, Pad, Slice, Trilu
+from ...ir.ops.resize import Resize
+from ...ir.ops.shape import (
+    Concat,
+    ConstantOfShape,
+    Expand,
+    Reshape,
+    Shape,
+    Split,
+    Squeeze,
+    Tile,
+    Transpose,
+    Unsqueeze,
+)  # fmt: skip
+from ...ir.types import Array
+from ..onnx_site import Site, Unsupported
+
+
+def half_to_single(array: Array) -> Array:
+    """Half precision (IEEE or bfloat16) as float32."""
+    return array.astype(np.float32) if array.dtype.name in ("float16", "bfloat16") else array
+
+
+def constant(site: Site) -> list[Value]:
+    """Constant, in all its forms."""
+    for name, dtype in (
+        ("value", None), ("sparse_value", None), ("value_float", np.float32),
+        ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64),
+    ):  # fmt: skip
+        if (value := site.attributes.get(name)) is not None:
+            array = half_to_single(np.asarray(value, dtype))
+            return [site.builder.constant(array, site.outputs[0])]
+    raise Unsupported(f"a constant of {', '.join(site.attributes) or 'nothing'} is not supported")
+
+
+def constant_of_shape(site: Site) -> list[Value]:
+    """ConstantOfShape."""
+    value = half_to_single(np.asarray(site.attributes.get("value", np.float32(0))))
+    op = ConstantOfShape(value.reshape(-1)[0].item(), value.dtype.name)
+    return site.results(op, site.input(0))
+
+
+def shape(site: Site) -> list[Value]:
+    """Shape; ``start`` and ``end`` since opset 15."""
+    end = site.attributes.get("end")
+    return site.results(
+        Shape(site.integer("start", 0), None if end is None else site.integer("end", 0)),
+        site.input(0),
+    )
+
+
+def reshape(site: Site) -> list[Value]:
+    """Reshape."""
+    return site.results(Reshape(allowzero=site.flag("allowzero")), site.input(0), site.input(1))
+
+
+def expand(site: Site) -> list[Value]:
+    """Expand."""
+    return site.results(Expand(), site.input(0), site.input(1))
+
+
+def tile(site: Site) -> list[Value]:
+    """Tile."""
+    return site.results(Tile(), site.input(0), site.input(1))
+
+
+def transpose(site: Site) -> list[Value]:
+    """Transpose; by default the axes turn around."""
+    x = site.input(0)
+    return site.results(Transpose(site.ints("perm") or tuple(reversed(range(x.type.rank)))), x)
+
+
+def concat(site: Site) -> list[Value]:
+    """Concat; one operand is no node at all."""
+    if len(site.inputs) == 1:
+        return [site.input(0)]
+    return site.results(Concat(site.integer("axis", 1)), *site.inputs)
+
+
+def squeeze(site: Site) -> list[Value]:
+    """Squeeze; the axes are an operand since opset 13."""
+    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
+    return site.results(Squeeze(axes), site.input(0))
+
+
+def unsqueeze(site: Site) -> list[Value]:
+    """Unsqueeze; the axes are an operand since opset 13."""
+    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
+    if axes is None:
+        raise site.error("the axes are missing")
+    return site.results(Unsqueeze(axes), site.input(0))
+
+
+def split(site: Site) -> list[Value]:
+    """Split; sizes are an operand since opset 13, absent ones mean equal parts."""
+    x, axis, count = site.input(0), site.integer("axis", 0), len(site.outputs)
+    sizes = site.ints("split") if site.opset < 13 else site.static_ints(1, "the sizes")
+    if sizes is None:
+        whole = x.type.shape[axis]
+        if not isinstance(whole, int):
+            raise Unsupported(
+                f"equal parts of dimension {whole!r} need its size; give --input-shape"
+            )
+        part = -(-whole // count)
+        sizes = (*(part,) * (count - 1), whole - part * (count - 1))
+    return site.results(Split(axis, sizes), x)
+
+
+def slice_(site: Site) -> list[Value]:
+    """Slice; bounds are operands since opset 10."""
+    if site.opset >= 10:
+        return site.results(Slice(), *site.inputs)
+    return site.results(
+        Slice(site.ints("starts"), site.ints("ends"), site.ints("axes")), site.input(0)
+    )
+
+
+def pad(site: Site) -> list[Value]:
+    """Pad; pads and value are operands since opset 11, axes since 18."""
+    x, mode = site.input(0), site.text("mode", "constant")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise site.error(f"mode {mode!r} does not exist")
+    if site.opset < 11:
+        return site.results(Pad(site.ints("pads"), mode, site.number("value", 0)), x)
+    fill = site.static(2, "the value")
+    value = 0.0 if fill is None or not fill.size else fill.reshape(-1)[0].item()
+    axes = site.static_ints(3, "the axes")
+    if axes is None:
+        return site.results(Pad(None, mode, value), x, site.input(1))
+    given = site.static_ints(1, "the pads") or ()
+    pads = [0] * 2 * x.type.rank
+    for i, axis in enumerate(axes):
+        pads[axis % x.type.rank] = given[i]
+        pads[axis % x.type.rank + x.type.rank] = given[i + len(axes)]
+    return site.results(Pad(tuple(pads), mode, value), x)
+
+
+def upsample(site: Site) -> list[Value]:
+    """Upsample (opsets 7 to 9) and Resize of opset 10: corners asymmetric, nearest rounds down."""
+    mode = site.text("mode", "nearest")
+    scales = site.attributes.get("scales")
+    op = Resize(
+        "linear" if mode in ("linear", "bilinear") else mode, None, None, "asymmetric", "floor"
+    )
+    if scales is None:
+        return site.results(op, site.input(0), site.input(1))
+    return site.results(op, site.input(0), site.constant(np.asarray(scales, np.float32)))
+
+
+def resize(site: Site) -> list[Value]:
+    """Resize: scales or sizes, of all axes or of ``axes`` (opset 18)."""
+    if site.opset < 11:
+        return upsample(site)
+    transform = site.text("coordinate_transformation_mode", "half_pixel")
+    policy = site.text("keep_aspect_ratio_policy", "stretch")
+    if transform == "tf_crop_and_resize" or policy != "stretch":
+        raise Unsupported(f"{transform} with policy {policy} is not supported")
+    op = Resize(
+        site.text("mode", "nearest"), None, None, transform,
+        site.text("nearest_mode", "round_prefer_floor"), site.number("cubic_coeff_a", -0.75),
+        site.flag("exclude_outside"), site.flag("antialias"),
+    )  # fmt: skip
+    scales, sizes = site.optional(2), site.optional(3)
+    target = sizes if sizes is not None else scales
+    if target is None:
+        raise site.error("it has neither scales nor sizes")
+    axes = site.ints("axes")
+    return site.results(
+        op, site.input(0), target if axes is None else _all_axes(site, target, axes)
+    )
+
+
+def _all_axes(site: Site, target: Value, axes: tuple[int, ...]) -> Value:
+    array = site.builder.static(target)
+    if array is None:
+        raise Unsupported("scales or sizes of some axes are not constant")
+    rank = site.input(0).type.rank
+    whole = np.ones(rank, np.float32) if array.dtype.kind == "f" else np.full(rank, -1, np.int64)
+    whole[[a % rank for a in axes]] = array
+    return site.constant(whole)
+
+
+def one_hot(site: Site) -> list[Value]:
+    """OneHot: the depth is static."""
+    depth = site.static_ints(1, "the depth") or (1,)
+    return site.results(OneHot(depth[0], site.integer("axis", -1)), site.input(0), site.input(2))
+
+
+def trilu(site: Site) -> list[Value]:
+    """Trilu: the diagonal is static."""
+    k = site.static_ints(1, "the diagonal") or (0,)
+    return site.results(Trilu(site.flag("upper", True), k[0]), site.input(0))
