@@ -27,7 +27,7 @@ from .passes.base import Kind, Pass
 from .passes.context import Context
 from .passes.ledger import Ledger
 from .passes.manager import PassManager
-from .passes.recipe import Recipe, load_recipe
+from .passes.recipe import Recipe, default_recipe, load_recipe
 from .progress import Progress, Silent
 from .report import Facts, Report
 from .targets import Target, missing_features
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 Data = str | Path | Iterable[Mapping[str, Array]]
 QDQ_MODEL = "model.qdq.onnx"
-DEFAULT_RECIPES = {True: "int8", False: "int8-dynamic"}
-"""The recipe with and without calibration data."""
-
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
 
 
@@ -84,7 +81,7 @@ def compile_to(
     show = progress or Silent()
     target = load_target(job.target)
     target.check_available()
-    recipe = load_recipe(job.recipe or DEFAULT_RECIPES[job.calibration is not None], job.options)
+    recipe = load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
@@ -93,14 +90,13 @@ def compile_to(
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
-    manifest = _write(stages, target, directory, show)
+    _write(stages, target, directory, show)
     report = _report(job, recipe, target, manager, stages, ledger, context)
     if judge is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
     report.artifact = name
     report.seconds = round(perf_counter() - started, 3)
     report.write(directory)
-    write_manifest(directory, manifest)
     show.done()
     return report
 
@@ -159,8 +155,8 @@ def _first(passes: Sequence[Pass], kind: Kind) -> int:
     return next((i for i, p in enumerate(passes) if p.kind is kind), len(passes))
 
 
-def _write(stages: Stages, target: Target, directory: Path, progress: Progress) -> Facts:
-    """Everything but the report; the manifest as it stands."""
+def _write(stages: Stages, target: Target, directory: Path, progress: Progress) -> None:
+    """Everything but the report."""
     import onnx
 
     from .backends.codegen.artifact import LIBRARY
@@ -174,17 +170,20 @@ def _write(stages: Stages, target: Target, directory: Path, progress: Progress) 
     built = compile_graph(stages.folded, target, _stages_of(progress))
     (directory / LIBRARY).write_bytes(built.library)
     save(stages.folded, directory)
-    return write_manifest(directory, built.manifest)
+    write_manifest(directory, built.manifest)
 
 
-def write_manifest(directory: Path, manifest: Facts) -> Facts:
-    """Write the manifest with the hashes of all other files there are by now."""
+def write_manifest(directory: Path, manifest: Facts) -> None:
+    """Write the manifest with the hashes of the network's files.
+
+    The report holds times and is left out, so that equal inputs give an equal manifest.
+    """
     from .backends.codegen.artifact import MANIFEST
     from .backends.codegen.build import hashes
 
-    manifest = {**manifest, "files": hashes(directory)}
+    found = {k: v for k, v in hashes(directory).items() if not k.startswith("report.")}
+    manifest = {**manifest, "files": found}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    return manifest
 
 
 def _stages_of(progress: Progress) -> Callable[[str, int, int], None]:

@@ -78,7 +78,7 @@ def plan(graph: Graph, keep_float: Sequence[str] = ()) -> Plan:
     for node in graph.nodes:
         if roles[id(node)] == "mover":
             _tie(graph, node, out)
-        elif roles[id(node)] != "float" and not _takes_part(node, out):
+        elif not roles[id(node)].startswith("float") and not _takes_part(node, out):
             out.why_float.setdefault(node.name, "nothing integer follows it")
     return out
 
@@ -284,6 +284,6 @@ def _tie(graph: Graph, node: Node, out: Plan) -> None:
 
 
 def _takes_part(node: Node, out: Plan) -> bool:
-    if node.op.name in ANCHORS or node.op.name in CLAMPS:
+    if node.op.name in ANCHORS:
         return True
     return any(v.name in out.bits for v in node.outputs)

@@ -2,6 +2,7 @@
 
     description = "int8 weights and activations by calibration"
     needs-calibration = true
+    default = "with-calibration"
 
     [[pass]]
     name = "calibrate"
@@ -18,7 +19,7 @@ from .base import Pass
 from .table import make_pass
 
 SHIPPED = Path(__file__).parent / "recipes"
-KEYS = {"description", "needs-calibration", "pass"}
+KEYS = {"default", "description", "needs-calibration", "pass"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Recipe:
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def default_recipe(calibrated: bool) -> str:
+    """The shipped recipe that is the default with (or without) calibration data."""
+    wanted = "with-calibration" if calibrated else "without-calibration"
+    for name in recipe_names():
+        spec = tomllib.loads((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))
+        if spec.get("default") == wanted:
+            return name
+    raise PreconditionError(f"no shipped recipe is the default {wanted}; name one by --recipe")
 
 
 def load_recipe(name: str, options: Mapping[str, object] | None = None) -> Recipe:

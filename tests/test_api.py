@@ -9,7 +9,6 @@ import pytest
 
 import qc
 from qc import api, scoring
-from qc.compiler import DEFAULT_RECIPES
 from qc.data import Dataset, specs_of
 from qc.ir.errors import DataError, FrontendError, PreconditionError, QcError, TargetError
 from qc.loading import check_weights, load_concrete
@@ -52,7 +51,7 @@ def test_artifact_holds_all_that_it_should(out: Path) -> None:
 
 def test_report_follows_the_passes(out: Path) -> None:
     report = json.loads((out / "report.json").read_text())
-    assert report["recipe"] == DEFAULT_RECIPES[True]
+    assert report["recipe"] == "int8"
     names = [r["pass"] for r in report["ledger"]]
     assert names[0] == "load"
     assert report["ledger"][0]["metric"] == 1.0

@@ -49,7 +49,7 @@ def targets_of(module: str, source: str) -> set[str]:
 
 def room(dotted: str) -> str:
     """``ir`` for ``qc.ir.graph.Graph``, ``root`` for ``qc.data.Dataset``."""
-    second = (dotted.split(".") + [""])[1]
+    second = [*dotted.split("."), ""][1]
     return second if second in ARROWS else "root"
 
 
@@ -137,7 +137,7 @@ def test_no_file_is_too_long() -> None:
 
 
 def test_no_module_is_named_after_a_library() -> None:
-    """Neither after a library that the package uses nor after a standard one that it imports itself."""
+    """Not after a library that the package uses, nor after a standard one that it imports."""
     imports = {
         name: {t.split(".")[0] for t in targets_of(name, _without_relative(file.read_text()))}
         for name, file in MODULES.items()
