@@ -1,7 +1,7 @@
 """Train the demo's network and write `digits.onnx`, `calib.npz` and `eval.npz` beside this file.
 
 The three files are kept in the repository, so that `make demo` needs neither torch nor this script.
-To make them again (about a minute on two cores): `make digits`.
+To make them again (a minute or two): `make digits`.
 """
 
 import sys

@@ -108,6 +108,7 @@ class Graph:
     states: list[tuple[str, str]] = field(default_factory=list)
     properties: set[str] = field(default_factory=set)
     _names: dict[str, Value] = field(default_factory=dict, repr=False)
+    _counts: dict[str, int] = field(default_factory=dict, repr=False)
 
     # -- making ------------------------------------------------------------------------------
 
@@ -254,9 +255,10 @@ class Graph:
         """``name``, or ``name.1``, ``name.2``, ... if it is taken."""
         if name not in self._names:
             return name
-        i = 1
+        i = self._counts.get(name, 0) + 1
         while f"{name}.{i}" in self._names:
             i += 1
+        self._counts[name] = i
         return f"{name}.{i}"
 
     def copy(self) -> Graph:
@@ -267,7 +269,9 @@ class Graph:
             twin[id(value)] = out._own(Value(value.name, value.type, value.data))
         out.inputs = [twin[id(v)] for v in self.inputs]
         for node in self.nodes:
-            clone = Node(node.op, [None if v is None else twin[id(v)] for v in node.inputs], node.origin)
+            clone = Node(
+                node.op, [None if v is None else twin[id(v)] for v in node.inputs], node.origin
+            )
             clone.outputs = tuple(twin[id(v)] for v in node.outputs)
             for result in clone.outputs:
                 result.producer = clone

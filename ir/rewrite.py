@@ -6,8 +6,8 @@
     counts = rewrite(graph, [SILU])
 
 ``p.Name(...)`` matches an application of op ``Name``; ``p.lower`` binds any value (the same one
-wherever the name stands again); ``const("c")`` binds a constant; a number matches a constant of that
-value.  Operands of Add, Mul, Min and Max match in either order.  Nothing
+wherever the name stands again); ``const("c")`` binds a constant; a number matches a constant of
+that value.  Operands of Add, Mul, Min and Max match in either order.  Nothing
 outside the match may read a result in its middle, so that the match can go.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from .graph import Graph, Node, Origin, Value
 from .ops.base import Op
+from .types import Array
 
 log = logging.getLogger(__name__)
 COMMUTATIVE = frozenset({"Add", "Mul", "Min", "Max"})
@@ -35,7 +36,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class Apply:
-    """Matches the first result of an op applied to matching operands; binds the node to ``name``."""
+    """Matches the first result of an op on matching operands; binds the node to ``name``."""
 
     op: str
     args: tuple["Pattern", ...]
@@ -99,7 +100,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rewrite: ``build`` gives the value that replaces the match, or None where it does not apply."""
+    """A rewrite: ``build`` gives what replaces the match, or None where it does not apply."""
 
     name: str
     pattern: Apply
@@ -133,7 +134,9 @@ def _fire(graph: Graph, node: Node, rules: Sequence[Rule], label: str) -> Rule |
             if new is None or new is node.output:
                 continue
             log.debug("%s: %s at %s", label, rule.name, node.name)
-            for made in graph.nodes[graph.index(node) - (len(graph.nodes) - before) : graph.index(node)]:
+            for made in graph.nodes[
+                graph.index(node) - (len(graph.nodes) - before) : graph.index(node)
+            ]:
                 made.origin = made.origin.touched(label)
             graph.replace(node.output, new)
             graph.remove(node)
@@ -162,7 +165,12 @@ _State = tuple[dict[str, Value], dict[str, Node], list[Node]]
 
 
 def _match_node(
-    graph: Graph, node: Node, pattern: Apply, values: dict[str, Value], nodes: dict[str, Node], inner: list[Node]
+    graph: Graph,
+    node: Node,
+    pattern: Apply,
+    values: dict[str, Value],
+    nodes: dict[str, Node],
+    inner: list[Node],
 ) -> Iterator[_State]:
     if node.op.name != pattern.op or len(node.operands) < len(pattern.args):
         return
@@ -196,7 +204,10 @@ def _match_value(graph: Graph, value: Value, pattern: Pattern, state: _State) ->
     elif isinstance(pattern, Apply):
         if value.producer is not None and value is value.producer.output:
             yield from _match_node(graph, value.producer, pattern, values, nodes, inner)
-    elif value.data is not None and value.data.size:
-        if np.allclose(value.data.astype(np.float64), pattern, rtol=1e-4, atol=1e-12):
-            yield state
+    elif value.data is not None and _repeats(value.data, pattern):
+        yield state
 
+
+def _repeats(data: Array, number: float) -> bool:
+    """Whether every element is ``number``, up to the rounding of exporters."""
+    return data.size > 0 and np.allclose(data.astype(np.float64), number, rtol=1e-4, atol=1e-12)

@@ -13,8 +13,8 @@
     }
 
 Constants of at most eight elements stand inline, larger ones by hash; their data lie beside the
-text in a safetensors file (:func:`save`, :func:`load`).  Names with blanks, brackets or letters beyond
-ASCII are written percent-encoded.
+text in a safetensors file (:func:`save`, :func:`load`).  Names with blanks, brackets or letters
+beyond ASCII are written percent-encoded.
 """
 
 import ast
@@ -145,7 +145,7 @@ def parse(text: str, data: Mapping[str, Array] | None = None) -> Graph:
     lines = [line.strip() for line in text.strip().splitlines()]
     head = re.fullmatch(r"graph (\".*\") \{", lines[0]) if lines else None
     if head is None or lines[-1] != "}":
-        raise FrontendError("not a graph in text form (it begins with: graph \"name\" {)")
+        raise FrontendError('not a graph in text form (it begins with: graph "name" {)')
     graph = Graph(json.loads(head[1]))
     for number, line in enumerate(lines[1:-1], 2):
         try:

@@ -6,11 +6,12 @@ A dimension is an ``int`` or the name of a symbol (``"batch"``).  Element types 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Dim = int | str
 Shape = tuple[Dim, ...]
 
@@ -84,7 +85,7 @@ class TensorType:
 
     @property
     def static(self) -> tuple[int, ...]:
-        """The shape, all of whose dimensions must be known; ``ValueError`` names the first symbol."""
+        """The shape if all dimensions are known; ``ValueError`` names the first symbol."""
         for d in self.shape:
             if not isinstance(d, int):
                 raise ValueError(f"dimension {d!r} of {self} is not known")

@@ -78,4 +78,6 @@ def _check_states(graph: Graph) -> None:
     outs = {v.name: v for v in graph.outputs}
     for before, after in graph.states:
         if before not in ins or after not in outs or ins[before].type != outs[after].type:
-            raise VerifyError(f"state {before!r} -> {after!r} is not an input and output of one type")
+            raise VerifyError(
+                f"state {before!r} -> {after!r} is not an input and output of one type"
+            )

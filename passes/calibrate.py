@@ -59,7 +59,12 @@ class Calibrate(Pass):
         for count, feed in enumerate(context.feeds("calibration"), 1):
             found = run(feed)
             for name, histogram in seen.items():
-                self._add(histogram, np.asarray(feed[name] if name in inputs else found[name]), name, count)
+                self._add(
+                    histogram,
+                    np.asarray(feed[name] if name in inputs else found[name]),
+                    name,
+                    count,
+                )
             if context.progress is not None:
                 context.progress.advance()
         if context.progress is not None:

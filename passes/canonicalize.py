@@ -2,7 +2,7 @@
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
 into biases), and recovers the activations and normalisations that exporters take apart (see
-``patterns_activation``, ``patterns_norm`` and ``patterns_linear`` for the rules, one line each).  ::
+``patterns_activation``, ``patterns_norm``, ``patterns_linear``: the rules, one line each).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -25,7 +25,7 @@ from .patterns_norm import NORMS
 from .patterns_shape import SHAPES
 
 SMALL = 1024
-"""Float results of at most this many elements are folded even where a constant has other readers."""
+"""Float results of at most this size are folded even where a constant has other readers."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Context:
     """Options and services for passes.
 
     ``calibration`` is a re-iterable of feeds ``{input: array}``; ``evaluate`` measures a graph's
-    metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds are used to
+    metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds serve to
     measure the error of a pass.
     """
 

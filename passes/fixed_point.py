@@ -23,8 +23,10 @@ class FixedSum:
     shift: int
 
 
-def fixed_sum(ratios: Sequence[float], zeros: Sequence[int], tops: Sequence[int], out_zero: int) -> FixedSum:
-    """Multipliers for ``sum_i ratio_i * (q_i - zero_i) + out_zero`` with the most bits int32 allows."""
+def fixed_sum(
+    ratios: Sequence[float], zeros: Sequence[int], tops: Sequence[int], out_zero: int
+) -> FixedSum:
+    """Multipliers for ``sum_i ratio_i * (q_i - zero_i) + out_zero``, as precise as int32 allows."""
     reach = sum(abs(r) * 2 * t for r, t in zip(ratios, tops, strict=True)) + out_zero + 1
     shift = int(np.clip(np.floor(np.log2(ROOM / reach)), 0, 24))
     multipliers = tuple(round(r * 2.0**shift) for r in ratios)
@@ -38,8 +40,10 @@ def residual_shift(reach: float, ratio: float, top: int, out_zero: int) -> int:
     return int(np.clip(np.floor(np.log2(ROOM / total)), 0, 20))
 
 
-def mean_multipliers(ratio: float, counts: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], int]:
-    """``((count, multiplier), ...)`` and shift for ``ratio * sum / count``; multipliers have 30 bits."""
+def mean_multipliers(
+    ratio: float, counts: Sequence[int]
+) -> tuple[tuple[tuple[int, int], ...], int]:
+    """``((count, multiplier), ...)`` and shift for ``ratio * sum / count``, to 30 bits."""
     shift = int(np.clip(30 - np.ceil(np.log2(ratio / min(counts))), 0, 44))
     return tuple((n, round(ratio / n * 2.0**shift)) for n in sorted(set(counts))), shift
 

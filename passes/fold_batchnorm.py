@@ -7,8 +7,8 @@
     %y = Conv(%x, g * %w, g * (%b - mean) + beta)
 
 1. After Conv, ConvTranspose or Gemm that only it reads: into their weights, whatever the padding.
-2. Otherwise a 4-D one becomes a depthwise 1x1 convolution (exact, and quantizable).  It is not moved
-   into a convolution after it, since zero padding there would pad the normalized values.
+2. Otherwise a 4-D one becomes a depthwise 1x1 convolution (exact, and quantizable).  It is not
+   moved into a convolution after it, since zero padding there would pad the normalized values.
 
 Source: Ioffe and Szegedy, "Batch Normalization", 2015, section 3.1 (inference).
 """
@@ -40,7 +40,9 @@ class FoldBatchNorm(Pass):
         """Fold in graph order."""
         folded = convolved = 0
         for node in list(graph.nodes):
-            if node.op.name != "BatchNormalization" or any(v.data is None for v in node.operands[1:]):
+            if node.op.name != "BatchNormalization" or any(
+                v.data is None for v in node.operands[1:]
+            ):
                 continue
             scale, shift = affine(node)
             new = _into_producer(graph, node, scale, shift)

@@ -81,6 +81,8 @@ def _product(graph: Graph, node: Node, q: Value, zero: Value) -> tuple[QConv | Q
     if any(conv.pads):
         n = len(conv.pads) // 2
         pads = (0, 0, *conv.pads[:n], 0, 0, *conv.pads[n:])
-        made = graph.add(QPad(pads), [q, zero], names=[f"{q.name}.padded"], origin=node.provenance, before=node)
+        made = graph.add(
+            QPad(pads), [q, zero], names=[f"{q.name}.padded"], origin=node.provenance, before=node
+        )
         return replace(conv, pads=(0,) * 2 * n), made.output
     return conv, q

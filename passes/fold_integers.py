@@ -126,9 +126,9 @@ def _fused_sum(graph: Graph, node: Node, units: Units, root: Node) -> Value | No
     a, b = node.operands
     for host, other in ((a, b), (b, a)):
         layer, codes = build.layer_of(host.producer), codes_of(other)
-        if layer is not None and codes is not None and private(graph, host):
-            if host.type.shape == other.type.shape:
-                return build.residual_layer(graph, layer, codes, units, root)
+        same = host.type.shape == other.type.shape and private(graph, host)
+        if layer is not None and codes is not None and same:
+            return build.residual_layer(graph, layer, codes, units, root)
     return None
 
 
@@ -153,13 +153,20 @@ def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
 def _requantize(graph: Graph, codes: Codes, units: Units, root: Node) -> Value:
     """Codes in other units or bounds: themselves, a table, or a fixed-point change of scale."""
     whole = units.low == 0 and units.high == codes.top
-    same = (codes.scale, codes.zero, codes.value.type.dtype) == (units.scale, units.zero, units.dtype)
+    same = (codes.scale, codes.zero, codes.value.type.dtype) == (
+        units.scale,
+        units.zero,
+        units.dtype,
+    )
     if same and whole:
         return codes.value
     if codes.value.type.dtype == "uint8" and units.dtype == "uint8":
         return _lookup(graph, codes, _map_codes(codes, units), units, root)
     reals = graph.add(
-        Dequantize((codes.scale,), (codes.zero,)), [codes.value], before=root, origin=root.provenance
+        Dequantize((codes.scale,), (codes.zero,)),
+        [codes.value],
+        before=root,
+        origin=root.provenance,
     )
     op = Quantize((units.scale,), (units.zero,), None, units.dtype, units.low, units.high)
     return graph.add(op, [reals.output], before=root, origin=root.provenance).output
@@ -191,7 +198,9 @@ def _lookup(graph: Graph, codes: Codes, table: Array, units: Units, root: Node) 
     constant = graph.constant(table.astype(units.dtype), f"{name}.table")
     op = QTable(units.scale, units.zero)
     origin = root.operands[0].producer.provenance if root.operands[0].producer else root.provenance
-    return graph.add(op, [codes.value, constant], names=[f"{name}.q"], origin=origin, before=root).output
+    return graph.add(
+        op, [codes.value, constant], names=[f"{name}.q"], origin=origin, before=root
+    ).output
 
 
 def _map_codes(codes: Codes, units: Units) -> Array:
@@ -201,7 +210,9 @@ def _map_codes(codes: Codes, units: Units) -> Array:
 
 def _reals(codes: Codes) -> Array:
     """What the 256 codes stand for."""
-    return (np.arange(256, dtype=np.int32) - codes.zero).astype(np.float32) * np.float32(codes.scale)
+    return (np.arange(256, dtype=np.int32) - codes.zero).astype(np.float32) * np.float32(
+        codes.scale
+    )
 
 
 def _flat(value: Value | None) -> Array | None:
@@ -219,4 +230,3 @@ def _is_unary(node: Node) -> bool:
 def _is_island(node: Node) -> bool:
     reals = any(v.type.is_float for v in node.outputs)
     return reals and not isinstance(node.op, Dequantize) and not node.op.name.startswith("Q")
-

@@ -13,7 +13,7 @@ COUNTED = 1 << 16
 
 @dataclass
 class Histogram:
-    """Counts over ``[-reach, reach)``; ``reach`` is a power of two, so that growing merges bins exactly."""
+    """Counts over ``[-reach, reach)``; ``reach`` is a power of two: growing merges bins exactly."""
 
     reach: float = 0.0
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))

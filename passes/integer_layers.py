@@ -1,6 +1,7 @@
 """Building integer nodes from float nodes between Dequantize and Quantize.
 
-Each builder gives the codes (or reals) that replace a value, or None where the node is not of its form.
+Each builder gives the codes (or reals) that replace a value, or None where the node is not of its
+form.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Layer:
     def reach(self) -> Array:
         """Bound of the accumulator's magnitude per output channel."""
         axis = 0 if self.node.op.name == "Conv" else 1
-        rows = np.moveaxis(np.abs(self.weights.astype(np.int64)), axis, 0).reshape(len(self.scale), -1)
+        rows = np.moveaxis(np.abs(self.weights.astype(np.int64)), axis, 0).reshape(
+            len(self.scale), -1
+        )
         return np.asarray(rows.sum(1) * self.x.top + np.abs(self.bias), np.float64)
 
 
@@ -72,7 +75,12 @@ def build_layer(
     ]
     if op.name == "Conv":
         made: QConv | QMatMul = QConv(
-            op.strides, op.pads, op.dilations, op.group, layer.x.zero, epilogue  # type: ignore[attr-defined]
+            op.strides,
+            op.pads,
+            op.dilations,
+            op.group,
+            layer.x.zero,
+            epilogue,  # type: ignore[attr-defined]
         )
     else:
         made = QMatMul(epilogue=epilogue)
@@ -90,7 +98,9 @@ def real_layer(graph: Graph, layer: Layer, at: Node) -> Value:
     return build_layer(graph, layer, Epilogue("float32"), layer.unit, [], at)
 
 
-def residual_layer(graph: Graph, layer: Layer, other: Codes, units: Units, at: Node) -> Value | None:
+def residual_layer(
+    graph: Graph, layer: Layer, other: Codes, units: Units, at: Node
+) -> Value | None:
     """A layer whose epilogue adds ``other``, in fixed point."""
     if units.dtype != "uint8" or other.value.type.dtype != "uint8":
         return None
@@ -103,7 +113,9 @@ def residual_layer(graph: Graph, layer: Layer, other: Codes, units: Units, at: N
         units.dtype, units.zero, units.low, units.high, Residual(multiplier, shift, constant),
         scale=units.scale,
     )  # fmt: skip
-    return build_layer(graph, layer, epilogue, layer.unit / units.scale * 2.0**shift, [other.value], at)
+    return build_layer(
+        graph, layer, epilogue, layer.unit / units.scale * 2.0**shift, [other.value], at
+    )
 
 
 def product_of_codes(graph: Graph, node: Node, units: Units | None, at: Node) -> Value | None:
@@ -141,7 +153,13 @@ def weighted_sum(
     ratios = [s * p.scale / units.scale for s, p in zip(signs, parts, strict=False)]
     fixed = fixed_sum(ratios, [p.zero for p in parts], [p.top for p in parts], units.zero)
     op = QSum(
-        fixed.multipliers, fixed.constant, fixed.shift, units.low, units.high, units.scale, units.zero
+        fixed.multipliers,
+        fixed.constant,
+        fixed.shift,
+        units.low,
+        units.high,
+        units.scale,
+        units.zero,
     )
     values = [p.value for p in parts]
     name = f"{node.output.name}.q"

@@ -49,7 +49,9 @@ class Ledger:
     rows: list[Row] = field(default_factory=list)
     layers: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def add(self, name: str, kind: Kind, seconds: float, statistics: Statistics, graph: Graph) -> Row:
+    def add(
+        self, name: str, kind: Kind, seconds: float, statistics: Statistics, graph: Graph
+    ) -> Row:
         """Append the row of a pass that has just changed ``graph``."""
         row = Row(
             name,

@@ -64,7 +64,9 @@ def _plain_gemm(m: Match) -> Value | None:
     op, node = m.root.op, m.root
     alpha, beta, turned = op.alpha, op.beta, op.trans_b  # type: ignore[attr-defined]
     weight = node.operands[1].data
-    if weight is None or (alpha == 1 and beta == 1 and not turned and _flat_bias(node.operands[2:])):
+    if weight is None or (
+        alpha == 1 and beta == 1 and not turned and _flat_bias(node.operands[2:])
+    ):
         return None
     if any(v.data is None for v in node.operands[2:]):
         return None

@@ -35,7 +35,7 @@ MASK = 1e6
 
 @dataclass
 class Plan:
-    """Bits of the codes per value name, groups of values that share a scale, hosts of fused sums."""
+    """Bits of the codes per value, groups of values that share a scale, hosts of fused sums."""
 
     bits: dict[str, int] = field(default_factory=dict)
     group: dict[str, str] = field(default_factory=dict)
@@ -130,7 +130,9 @@ def _anchor(node: Node) -> str:
         return "float: its input is a vector"
     if len(node.operands) > 2 and not node.operands[2].is_constant:
         return "float: its bias is not constant"
-    if node.op.name == "Gemm" and (getattr(node.op, "trans_a", 0) or node.operands[1].type.rank != 2):
+    if node.op.name == "Gemm" and (
+        getattr(node.op, "trans_a", 0) or node.operands[1].type.rank != 2
+    ):
         return "float: a transposed input"
     return "anchor"
 
@@ -158,7 +160,11 @@ def _sum(node: Node) -> str:
     constants = [v for v in node.operands if v.is_constant]
     if len(constants) == 2:
         return "float: a constant"
-    if constants and constants[0].data is not None and np.abs(constants[0].data).max(initial=0) > MASK:
+    if (
+        constants
+        and constants[0].data is not None
+        and np.abs(constants[0].data).max(initial=0) > MASK
+    ):
         return "float: adds a mask"
     return "sum"
 
@@ -268,7 +274,11 @@ def _chain(graph: Graph, start: Node, roles: dict[int, str]) -> tuple[list[Value
             return values, pools and graph.is_output(node.output)
         if kind == "softmax":
             return values, True
-        if not (clamps or kind == "pool" or (kind == "mover" and user.op.name not in ("Concat", "Split"))):
+        if not (
+            clamps
+            or kind == "pool"
+            or (kind == "mover" and user.op.name not in ("Concat", "Split"))
+        ):
             return values, pools
         pools |= kind == "pool"
         node = user

@@ -71,8 +71,9 @@ def coded_names(coded: dict[str, Value]) -> set[str]:
 
 def coded_scale(value: Value) -> float:
     """The scale of a dequantized activation."""
-    assert value.producer is not None and isinstance(value.producer.op, Dequantize)
-    return value.producer.op.scale[0]
+    op = value.producer.op if value.producer is not None else None
+    assert isinstance(op, Dequantize)
+    return op.scale[0]
 
 
 def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:
@@ -89,7 +90,7 @@ def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Sc
 
 
 def affine(low: float, high: float, bits: int) -> Scale:
-    """Scale (float32) and zero point such that ``[low, high]``, which holds zero, spans the codes."""
+    """Scale (float32) and zero point so that ``[low, high]``, which holds zero, spans the codes."""
     top = 2**bits - 1
     scale = float(np.float32((high - low) / top)) or 1.0
     if not np.isfinite(1.0 / scale):
@@ -104,7 +105,9 @@ def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
     first = min(map(graph.index, readers), default=None)
     before = graph.nodes[first] if first is not None else None
     q = graph.add(op, [value], names=[f"{value.name}.q"], before=before)
-    d = graph.add(Dequantize(op.scale, op.zero_point), [q.output], names=[f"{value.name}.d"], before=before)
+    d = graph.add(
+        Dequantize(op.scale, op.zero_point), [q.output], names=[f"{value.name}.d"], before=before
+    )
     for reader in dict.fromkeys(readers):
         graph.set_inputs(reader, [d.output if v is value else v for v in reader.inputs])
     if graph.is_output(value):
@@ -148,7 +151,9 @@ def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int
     return np.maximum(scale.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
 
 
-def _dequantized(graph: Graph, node: Node, name: str, codes: Array, scale: Array, axis: int) -> Value:
+def _dequantized(
+    graph: Graph, node: Node, name: str, codes: Array, scale: Array, axis: int
+) -> Value:
     scales = tuple(float(s) for s in np.float32(scale))
     zeros = (0,) * len(scales)
     quant = Quantization(scales, zeros, PerAxis(axis))

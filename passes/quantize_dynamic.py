@@ -1,7 +1,7 @@
 """``quantize-dynamic``: int8 weights; activations quantized by their own range at run time.
 
-Nothing is made up: without calibration data no range is guessed.  One scale per row (token) for matrix
-products and per sample for convolutions, so that results do not depend on the batch.  ::
+Nothing is made up: without calibration data no range is guessed.  One scale per row (token) for
+matrix products and per sample for convolutions, so that results do not depend on the batch.  ::
 
     %y = Conv(%x, %w, %b)
     ->

@@ -25,7 +25,9 @@ def percentile(h: Histogram, levels: int, share: float) -> tuple[float, float]:
     cut = (1.0 - share) / 2 * float(total[-1])
     low = h.centers[int(np.searchsorted(total, cut, "right"))]
     high = h.centers[min(int(np.searchsorted(total, float(total[-1]) - cut)), len(total) - 1)]
-    return max(min(float(low), 0.0), min(h.least, 0.0)), min(max(float(high), 0.0), max(h.greatest, 0.0))
+    return max(min(float(low), 0.0), min(h.least, 0.0)), min(
+        max(float(high), 0.0), max(h.greatest, 0.0)
+    )
 
 
 def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float]:
@@ -62,7 +64,9 @@ def entropy(h: Histogram, levels: int, share: float) -> tuple[float, float]:
         reference = own.copy()
         reference[0] += counts[:first].sum()
         reference[-1] += counts[last:].sum()
-        bucket = (np.arange(len(own)) * levels) // len(own) if len(own) > levels else np.arange(len(own))
+        bucket = (
+            (np.arange(len(own)) * levels) // len(own) if len(own) > levels else np.arange(len(own))
+        )
         sums = np.bincount(bucket, own, minlength=levels)
         filled = np.bincount(bucket, own > 0, minlength=levels)
         model = np.where(own > 0, (sums / np.maximum(filled, 1))[bucket], 0.0)
@@ -84,7 +88,7 @@ METHODS: dict[str, Callable[[Histogram, int, float], tuple[float, float]]] = {
 
 
 def _search(h: Histogram, cost: Callable[[float, float], float]) -> tuple[float, float]:
-    """Shrink both ends together (coarsely), then each alone (finely); the best range by ``cost``."""
+    """Shrink both ends together (coarsely), then each alone (finely): the range of least cost."""
     low, high = min_max(h, 0, 0.0)
     both = _best(COARSE, lambda a: cost(low * a, high * a))
     fine = np.minimum(np.unique(both * FINE), 1.0)

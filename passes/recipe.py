@@ -1,12 +1,12 @@
 """Recipes: TOML files with an ordered list of passes and their options.  ::
 
-    description = "int8 weights and activations by calibration"
-    needs-calibration = true
-    default = "with-calibration"
+description = "int8 weights and activations by calibration"
+needs-calibration = true
+default = "with-calibration"
 
-    [[pass]]
-    name = "calibrate"
-    method = "mse"
+[[pass]]
+name = "calibrate"
+method = "mse"
 """
 
 import tomllib
@@ -50,7 +50,7 @@ def default_recipe(calibrated: bool) -> str:
 def load_recipe(name: str, options: Mapping[str, object] | None = None) -> Recipe:
     """A shipped recipe by name or a user's by path.
 
-    ``options`` maps ``pass.option`` to a value and overrides the file.  Raises ``PreconditionError``
+    ``options`` maps ``pass.option`` to a value and overrides the file.  ``PreconditionError``
     for unknown names, keys, passes and options, naming the nearest.
     """
     path = SHIPPED / f"{name}.toml"

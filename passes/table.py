@@ -1,4 +1,4 @@
-"""The one table of passes: name -> where it lives.  Plugins add theirs by entry points ``qc.passes``."""
+"""The one table of passes: name -> where it lives.  Plugins use entry points ``qc.passes``."""
 
 from collections.abc import Mapping
 from dataclasses import fields

@@ -8,8 +8,11 @@ from hypothesis import settings
 
 if find_spec("qc") is None:
     root = Path(__file__).resolve().parent.parent
-    spec = spec_from_file_location("qc", root / "__init__.py", submodule_search_locations=[str(root)])
-    assert spec is not None and spec.loader is not None
+    spec = spec_from_file_location(
+        "qc", root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules["qc"] = module
     spec.loader.exec_module(module)

@@ -16,7 +16,9 @@ class Builder:
         self.graph = Graph("test")
         self.x = self.graph.input("x", TensorType("float32", shape))
 
-    def op(self, name: str, *inputs: Value, names: tuple[str, ...] = (), **attributes: object) -> Value:
+    def op(
+        self, name: str, *inputs: Value, names: tuple[str, ...] = (), **attributes: object
+    ) -> Value:
         return self.graph.add(OPS[name](**attributes), inputs, names=names).output
 
     def const(self, array: object, name: str = "c") -> Value:
@@ -25,7 +27,9 @@ class Builder:
     def normal(self, *shape: int, scale: float = 0.3) -> Value:
         return self.const(self.rng.normal(0, scale, shape), "w")
 
-    def conv(self, x: Value, channels: int, kernel: int = 3, stride: int = 1, group: int = 1) -> Value:
+    def conv(
+        self, x: Value, channels: int, kernel: int = 3, stride: int = 1, group: int = 1
+    ) -> Value:
         w = self.normal(channels, x.shape[1] // group, kernel, kernel)
         b = self.normal(channels, scale=0.1)
         pads = (kernel // 2,) * 4

@@ -111,7 +111,7 @@ def patches(
     dilations: Sequence[int],
     outputs: Sequence[int],
 ) -> Array:
-    """Sliding windows of a padded ``[N, C, *spatial]`` array, as a view ``[N, C, *outputs, *kernel]``."""
+    """Windows of a padded ``[N, C, *spatial]`` array: a view ``[N, C, *outputs, *kernel]``."""
     space = x.strides[2:]
     shape = (*x.shape[:2], *outputs, *kernel)
     steps = (

@@ -1,4 +1,4 @@
-"""Integer ops: what a folded graph is made of.  Their ``eval`` is the meaning that every backend meets.
+"""Integer ops: what a folded graph is made of.  Their ``eval`` is what every backend must meet.
 
 Accumulators are int32.  An :class:`Epilogue` says how they become the result; its arrays (bias,
 multiplier, residual, table) are operands in that order.  The one float operation of a requantize
@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..types import Array, Quantization, TensorType
-from .base import Op, Operands, broadcast, given, normal_axis, operand, optional, patches, window_output
+from .base import (
+    Op,
+    Operands,
+    broadcast,
+    given,
+    normal_axis,
+    operand,
+    optional,
+    patches,
+    window_output,
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,13 @@ class QConv(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         acc = conv_accumulate(
-            given(ins), given(ins, 1), self.strides, self.pads, self.dilations, self.group, self.pad_value
+            given(ins),
+            given(ins, 1),
+            self.strides,
+            self.pads,
+            self.dilations,
+            self.group,
+            self.pad_value,
         )
         return [self.epilogue.apply(acc, ins[2:], 1)]
 
@@ -240,7 +256,9 @@ class QAveragePool(Op):
         x = operand(ins, 0).type
         n = len(self.kernel)
         out = [
-            window_output(_known(x.shape[i + 2]), k, s, (self.pads[i], self.pads[i + n]), 1, self.ceil_mode)
+            window_output(
+                _known(x.shape[i + 2]), k, s, (self.pads[i], self.pads[i + n]), 1, self.ceil_mode
+            )
             for i, (k, s) in enumerate(zip(self.kernel, self.strides, strict=True))
         ]
         quant = Quantization((self.scale,), (self.zero_point,))
@@ -275,8 +293,8 @@ class QAveragePool(Op):
 class QSoftmax(Op):
     """Softmax of codes, exact: two tables of ``exp``, integer sum, one float32 division.
 
-    ``d = min(max(q) - q, 65535)``; ``e = (high[d >> 8] * low[d & 255]) >> 31`` in uint64, each table
-    uint32[256] in units of ``2**-31``; result ``float32(e) / float32(sum(e))``.
+    ``d = min(max(q) - q, 65535)``; ``e = (high[d >> 8] * low[d & 255]) >> 31`` in uint64, each
+    table uint32[256] in units of ``2**-31``; result ``float32(e) / float32(sum(e))``.
     Operands: codes (uint8 or uint16), high, low.
     """
 
@@ -310,7 +328,9 @@ class QPad(Op):
         x = operand(ins, 0).type
         n = x.rank
         shape = tuple(
-            d if not (self.pads[i] or self.pads[i + n]) else _known(d) + self.pads[i] + self.pads[i + n]
+            d
+            if not (self.pads[i] or self.pads[i + n])
+            else _known(d) + self.pads[i] + self.pads[i + n]
             for i, d in enumerate(x.shape)
         )
         return [x.with_shape(shape)]
@@ -364,14 +384,17 @@ def conv_accumulate(
     edge = [(pads[i], pads[i + n]) for i in range(n)]
     xp = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *edge), constant_values=pad_value)
     sizes = [
-        window_output(x.shape[i + 2], w.shape[i + 2], strides[i], edge[i], dilations[i]) for i in range(n)
+        window_output(x.shape[i + 2], w.shape[i + 2], strides[i], edge[i], dilations[i])
+        for i in range(n)
     ]
     view = patches(xp, w.shape[2:], strides, dilations, sizes)
     batch, outputs = x.shape[0], w.shape[0]
     per = outputs // group
     if group == x.shape[1] == outputs:
         taps = "xyz"[:n]
-        acc = np.einsum(f"nc...{taps},c{taps}->nc...", view, w[:, 0].astype(np.float64), optimize=True)
+        acc = np.einsum(
+            f"nc...{taps},c{taps}->nc...", view, w[:, 0].astype(np.float64), optimize=True
+        )
         return np.asarray(acc).astype(np.int64)
     out = np.empty((batch, outputs, *sizes), np.int64)
     order = (0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))

@@ -51,7 +51,7 @@ class Quantize(Op):
 
 @dataclass(frozen=True)
 class Dequantize(Op):
-    """``(q - zero_point) * scale`` in float32 (ONNX ``DequantizeLinear``); then cast to ``dtype``."""
+    """``(q - zero_point) * scale`` in float32 (ONNX ``DequantizeLinear``), cast to ``dtype``."""
 
     scale: tuple[float, ...] = (1.0,)
     zero_point: tuple[int, ...] = (0,)
@@ -73,7 +73,7 @@ class Dequantize(Op):
 
 @dataclass(frozen=True)
 class DynamicQuantize(Op):
-    """Quantize by the range at run time, over all axes from ``axis`` on: one scale per leading index.
+    """Quantize by the range at run time over all axes from ``axis`` on: a scale per leading index.
 
     ``scale = (max(x, 0) - min(x, 0)) / 255`` in float32 (1 where that is 0),
     ``zero_point = clip(rint(-min / scale))``; results: codes uint8, scale float32 and zero point
@@ -102,7 +102,7 @@ class DynamicQuantize(Op):
 
 @dataclass(frozen=True)
 class DynamicDequantize(Op):
-    """``(q - zero_point) * scale`` with both known only at run time: operands q, scale, zero point."""
+    """``(q - zero_point) * scale``, both known only at run time: operands q, scale, zero point."""
 
     def infer(self, ins: Operands) -> list[TensorType]:
         q, scale = operand(ins, 0).type, operand(ins, 1).type

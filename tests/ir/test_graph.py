@@ -65,7 +65,7 @@ def test_bad_operands_name_the_place() -> None:
 
 
 def test_verify_finds_a_cycle() -> None:
-    b, first, _ = chain()
+    b, _, _ = chain()
     b.graph.nodes.reverse()
     with pytest.raises(VerifyError, match="before it is defined"):
         verify(b.graph)

@@ -30,7 +30,9 @@ def test_float_graph_round_trips() -> None:
 
 def test_integer_graph_round_trips_through_files(tmp_path: Path) -> None:
     net = residual_net()
-    graph, _ = PassManager(load_recipe("int8").passes).run(net.graph, Context(calibration=net.feeds()))
+    graph, _ = PassManager(load_recipe("int8").passes).run(
+        net.graph, Context(calibration=net.feeds())
+    )
     save(graph, tmp_path)
     again = load(tmp_path)
     assert again == graph

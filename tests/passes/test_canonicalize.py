@@ -83,13 +83,15 @@ ACTIVATIONS: dict[str, tuple[Make, list[str]]] = {
     "hard swish last": (lambda b: hard_swish(b, "last"), ["HardSwish"]),
     "hard swish gate": (lambda b: hard_swish(b, "gate"), ["HardSwish"]),
     "relu6": (
-        lambda b: b.op("Min", b.op("Max", b.x, b.const(0.0)), b.const(6.0)), ["Relu", "Clip"],
+        lambda b: b.op("Min", b.op("Max", b.x, b.const(0.0)), b.const(6.0)),
+        ["Relu", "Clip"],
     ),
     "clips": (
-        lambda b: b.op("Clip", b.op("Clip", b.x, min=-1.0, max=9.0), min=0.0, max=6.0), ["Clip"],
+        lambda b: b.op("Clip", b.op("Clip", b.x, min=-1.0, max=9.0), min=0.0, max=6.0),
+        ["Clip"],
     ),
     "relus": (lambda b: b.op("Relu", b.op("Relu", b.x)), ["Relu"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -104,7 +106,9 @@ def test_activation(name: str) -> None:
         lambda b: b.op("Mul", b.x, b.op("HardSigmoid", b.x, alpha=0.2, beta=0.5)),
         lambda b: b.op(
             "Mul", b.x,
-            b.op("Div", b.op("Clip", b.op("Add", b.x, b.const([3.0])), min=0.0, max=5.0), b.const([6.0])),
+            b.op(
+                "Div", b.op("Clip", b.op("Add", b.x, b.const([3.0])), min=0.0, max=5.0), b.const([6.0])
+            ),
         ),
         lambda b: b.op("Max", b.x, b.const(np.arange(8))),
     ],
@@ -118,10 +122,16 @@ def test_what_only_looks_alike_stays(make: Make) -> None:
 def layer_norm(b: Builder, square: str, rest: str) -> Value:
     mean = b.op("ReduceMean", b.x, axes=(-1,))
     centered = b.op("Sub", b.x, mean)
-    squares = b.op("Pow", centered, b.const(2.0)) if square == "pow" else b.op("Mul", centered, centered)
+    squares = (
+        b.op("Pow", centered, b.const(2.0)) if square == "pow" else b.op("Mul", centered, centered)
+    )
     variance = b.op("ReduceMean", squares, axes=(-1,))
     root = b.op("Sqrt", b.op("Add", variance, b.const(1e-5)))
-    y = b.op("Mul", centered, b.op("Reciprocal", root)) if rest == "mul" else b.op("Div", centered, root)
+    y = (
+        b.op("Mul", centered, b.op("Reciprocal", root))
+        if rest == "mul"
+        else b.op("Div", centered, root)
+    )
     return b.op("Add", b.op("Mul", y, b.normal(8)), b.normal(8))
 
 
@@ -154,9 +164,14 @@ def test_a_mean_over_another_axis_is_no_layer_norm() -> None:
 LINEAR: dict[str, tuple[Make, list[str]]] = {
     "bias after conv": (lambda b: b.op("Add", b.conv(b.x, 4), b.normal(1, 4, 1, 1)), ["Conv"]),
     "scale after conv": (lambda b: b.op("Mul", b.conv(b.x, 4), b.normal(4, 1, 1)), ["Conv"]),
-    "a map after conv stays": (lambda b: b.op("Add", b.conv(b.x, 4), b.normal(8, 8)), ["Conv", "Add"]),
+    "a map after conv stays": (
+        lambda b: b.op("Add", b.conv(b.x, 4), b.normal(8, 8)),
+        ["Conv", "Add"],
+    ),
     "pad before conv": (
-        lambda b: b.op("Conv", b.op("Pad", b.x, pads=(0, 0, 1, 2, 0, 0, 3, 0)), b.normal(4, 3, 3, 3)),
+        lambda b: b.op(
+            "Conv", b.op("Pad", b.x, pads=(0, 0, 1, 2, 0, 0, 3, 0)), b.normal(4, 3, 3, 3)
+        ),
         ["Conv"],
     ),
     "padding by one stays": (
@@ -166,15 +181,18 @@ LINEAR: dict[str, tuple[Make, list[str]]] = {
         ["Pad", "Conv"],
     ),
     "channel padding stays": (
-        lambda b: b.op("Conv", b.op("Pad", b.x, pads=(0, 1, 0, 0, 0, 0, 0, 0)), b.normal(4, 4, 3, 3)),
+        lambda b: b.op(
+            "Conv", b.op("Pad", b.x, pads=(0, 1, 0, 0, 0, 0, 0, 0)), b.normal(4, 4, 3, 3)
+        ),
         ["Pad", "Conv"],
     ),
     "spatial mean": (lambda b: b.op("ReduceMean", b.x, axes=(2, 3)), ["GlobalAveragePool"]),
     "spatial mean, dropped": (
-        lambda b: b.op("ReduceMean", b.x, axes=(-1, 2), keepdims=False), ["GlobalAveragePool", "Flatten"],
+        lambda b: b.op("ReduceMean", b.x, axes=(-1, 2), keepdims=False),
+        ["GlobalAveragePool", "Flatten"],
     ),
     "channel mean stays": (lambda b: b.op("ReduceMean", b.x, axes=(1, 2)), ["ReduceMean"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -184,7 +202,12 @@ def test_linear(name: str) -> None:
 
 def test_products_become_gemm() -> None:
     check(lambda b: b.op("Add", b.op("MatMul", b.x, b.normal(8, 5)), b.normal(5)), ["Gemm"])
-    graph = check(lambda b: b.op("Gemm", b.x, b.normal(5, 8), b.normal(1, 5), trans_b=True, alpha=2.0, beta=0.5), ["Gemm"])
+    graph = check(
+        lambda b: b.op(
+            "Gemm", b.x, b.normal(5, 8), b.normal(1, 5), trans_b=True, alpha=2.0, beta=0.5
+        ),
+        ["Gemm"],
+    )
     op = graph.nodes[0].op
     assert (op.alpha, op.beta, op.trans_b) == (1.0, 1.0, False)
     assert graph.nodes[0].operands[2].shape == (5,)
@@ -194,25 +217,35 @@ SHAPES: dict[str, tuple[Make, list[str]]] = {
     "identity": (lambda b: b.op("Relu", b.op("Identity", b.x)), ["Relu"]),
     "same shape": (lambda b: b.op("Relu", b.op("Reshape", b.x, shape=(2, 3, 4))), ["Relu"]),
     "reshapes": (
-        lambda b: b.op("Reshape", b.op("Reshape", b.x, shape=(6, 4)), shape=(4, 6)), ["Reshape"],
+        lambda b: b.op("Reshape", b.op("Reshape", b.x, shape=(6, 4)), shape=(4, 6)),
+        ["Reshape"],
     ),
     "transposes": (
-        lambda b: b.op("Transpose", b.op("Transpose", b.x, perm=(1, 0, 2)), perm=(2, 0, 1)), ["Transpose"],
+        lambda b: b.op("Transpose", b.op("Transpose", b.x, perm=(1, 0, 2)), perm=(2, 0, 1)),
+        ["Transpose"],
     ),
     "transposes that cancel": (
-        lambda b: b.op("Relu", b.op("Transpose", b.op("Transpose", b.x, perm=(2, 0, 1)), perm=(1, 2, 0))),
+        lambda b: b.op(
+            "Relu", b.op("Transpose", b.op("Transpose", b.x, perm=(2, 0, 1)), perm=(1, 2, 0))
+        ),
         ["Relu"],
     ),
-    "whole slice": (lambda b: b.op("Relu", b.op("Slice", b.x, starts=(0,), ends=(99,), axes=(1,))), ["Relu"]),
+    "whole slice": (
+        lambda b: b.op("Relu", b.op("Slice", b.x, starts=(0,), ends=(99,), axes=(1,))),
+        ["Relu"],
+    ),
     "a reversing slice stays": (
-        lambda b: b.op("Slice", b.x, starts=(-1,), ends=(-99,), axes=(1,), steps=(-1,)), ["Slice"],
+        lambda b: b.op("Slice", b.x, starts=(-1,), ends=(-99,), axes=(1,), steps=(-1,)),
+        ["Slice"],
     ),
     "a shifting pad stays": (lambda b: b.op("Pad", b.x, pads=(0, 1, 0, 0, -1, 0)), ["Pad"]),
     "constants": (
-        lambda b: b.op("Add", b.x, b.op("Mul", b.op("Reshape", b.normal(3, 4), shape=(1, 3, 4)), b.const(2.0))),
+        lambda b: b.op(
+            "Add", b.x, b.op("Mul", b.op("Reshape", b.normal(3, 4), shape=(1, 3, 4)), b.const(2.0))
+        ),
         ["Add"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -38,7 +38,14 @@ def test_after_a_convolution_without_bias() -> None:
 @pytest.mark.parametrize("group", [1, 3])
 def test_after_a_transposed_convolution(group: int) -> None:
     b = Builder()
-    up = b.op("ConvTranspose", b.x, b.normal(3, 6 // group, 2, 2), b.normal(6), strides=(2, 2), group=group)
+    up = b.op(
+        "ConvTranspose",
+        b.x,
+        b.normal(3, 6 // group, 2, 2),
+        b.normal(6),
+        strides=(2, 2),
+        group=group,
+    )
     graph, _ = fold(b, b.batch_norm(up))
     assert [n.op.name for n in graph.nodes] == ["ConvTranspose"]
 

@@ -19,7 +19,9 @@ Make = Callable[[Builder], Value]
 PASSES = [Canonicalize(), Calibrate(method="min-max"), QuantizeStatic()]
 
 
-def both(b: Builder, *outputs: Value, keep_float: tuple[str, ...] = ()) -> tuple[Graph, Graph, list]:  # type: ignore[type-arg]
+def both(
+    b: Builder, *outputs: Value, keep_float: tuple[str, ...] = ()
+) -> tuple[Graph, Graph, list]:  # type: ignore[type-arg]
     """The quantized float graph, its integer form, and feeds."""
     graph = b.done(*outputs)
     feeds = b.feeds(8)
@@ -47,37 +49,60 @@ LAYERS: dict[str, tuple[Make, list[str]]] = {
     "conv silu": (lambda b: b.op("Silu", b.conv(b.x, 8)), ["QConv", "QTable"]),
     "hard swish of the input": (lambda b: b.op("HardSwish", b.x), ["QTable"]),
     "residual": (
-        lambda b: b.op("Relu", b.op("Add", b.conv(b.op("Relu", b.conv(b.x, 3)), 3), b.x)), ["QConv", "QConv"],
+        lambda b: b.op("Relu", b.op("Add", b.conv(b.op("Relu", b.conv(b.x, 3)), 3), b.x)),
+        ["QConv", "QConv"],
     ),
     "two branches": (lambda b: b.op("Add", b.conv(b.x, 8), b.conv(b.x, 8, 1)), ["QConv", "QConv"]),
-    "sum of codes": (lambda b: b.op("Add", b.x, b.op("MaxPool", b.x, kernel=(3, 3), pads=(1, 1, 1, 1))), ["MaxPool", "QSum"]),
-    "difference": (lambda b: b.op("Sub", b.op("Relu", b.x), b.op("Sigmoid", b.x)), ["QTable", "QTable", "QSum"]),
-    "sum with a constant": (lambda b: b.op("Add", b.op("Tanh", b.x), b.normal(3, 8, 8)), ["QTable", "QSum"]),
+    "sum of codes": (
+        lambda b: b.op("Add", b.x, b.op("MaxPool", b.x, kernel=(3, 3), pads=(1, 1, 1, 1))),
+        ["MaxPool", "QSum"],
+    ),
+    "difference": (
+        lambda b: b.op("Sub", b.op("Relu", b.x), b.op("Sigmoid", b.x)),
+        ["QTable", "QTable", "QSum"],
+    ),
+    "sum with a constant": (
+        lambda b: b.op("Add", b.op("Tanh", b.x), b.normal(3, 8, 8)),
+        ["QTable", "QSum"],
+    ),
     "gate": (
         lambda b: b.op("Mul", b.x, b.op("Sigmoid", b.op("GlobalAveragePool", b.x))),
         ["QAveragePool", "QTable", "QMul"],
     ),
-    "concat": (lambda b: b.op("Concat", b.conv(b.x, 4), b.op("Relu", b.conv(b.x, 4)), axis=1), ["QConv", "QConv", "Concat"]),
-    "average": (
-        lambda b: b.op("AveragePool", b.x, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), ["QAveragePool"],
+    "concat": (
+        lambda b: b.op("Concat", b.conv(b.x, 4), b.op("Relu", b.conv(b.x, 4)), axis=1),
+        ["QConv", "QConv", "Concat"],
     ),
-    "average relu": (lambda b: b.op("Relu", b.op("AveragePool", b.x, kernel=(2, 2), strides=(2, 2))), ["QAveragePool"]),
+    "average": (
+        lambda b: b.op("AveragePool", b.x, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
+        ["QAveragePool"],
+    ),
+    "average relu": (
+        lambda b: b.op("Relu", b.op("AveragePool", b.x, kernel=(2, 2), strides=(2, 2))),
+        ["QAveragePool"],
+    ),
     "moves": (
         lambda b: b.op(
             "Reshape",
-            b.op("Transpose", b.op("Reshape", b.conv(b.x, 8), shape=(1, 2, 4, 8, 8)), perm=(0, 2, 1, 3, 4)),
+            b.op(
+                "Transpose",
+                b.op("Reshape", b.conv(b.x, 8), shape=(1, 2, 4, 8, 8)),
+                perm=(0, 2, 1, 3, 4),
+            ),
             shape=(1, 8, 8, 8),
         ),
         ["QConv", "Reshape", "Transpose", "Reshape"],
     ),
     "pad and slice": (
         lambda b: b.op(
-            "Pad", b.op("Slice", b.x, starts=(0, 0), ends=(8, 8), axes=(2, 3), steps=(2, 2)), pads=(0, 1, 0, 0, 0, 1, 0, 0)
+            "Pad",
+            b.op("Slice", b.x, starts=(0, 0), ends=(8, 8), axes=(2, 3), steps=(2, 2)),
+            pads=(0, 1, 0, 0, 0, 1, 0, 0),
         ),
         ["Slice", "Pad"],
     ),
     "scaled": (lambda b: b.op("Mul", b.const([0.25]), b.op("Relu", b.x)), ["QTable"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -89,7 +114,9 @@ def test_a_layer_folds_and_means_the_same(name: str) -> None:
     found = [n for n in ops(integer) if n not in ("Quantize", "Dequantize")]
     assert found == [*expected, "QConv"]
     last = integer.nodes[-1].operands[0]
-    simulated = next(n for n in quantized.nodes if n.op.name == "Conv" and quantized.is_output(n.output))
+    simulated = next(
+        n for n in quantized.nodes if n.op.name == "Conv" and quantized.is_output(n.output)
+    )
     codes = simulated.operands[0].producer.operands[0]
     off = total = 0
     for feed in feeds:
@@ -117,8 +144,20 @@ def test_a_classifier_ends_without_islands() -> None:
 
 def test_a_pooling_at_the_end_keeps_16_bits() -> None:
     b = Builder()
-    _, integer, feeds = both(b, b.op("Softmax", b.op("Flatten", b.op("GlobalAveragePool", b.op("Relu", b.conv(b.x, 8))), axis=1)))
-    assert [n.output.type.dtype for n in integer.nodes] == ["uint8", "uint16", "uint16", "uint16", "float32"]
+    _, integer, feeds = both(
+        b,
+        b.op(
+            "Softmax",
+            b.op("Flatten", b.op("GlobalAveragePool", b.op("Relu", b.conv(b.x, 8))), axis=1),
+        ),
+    )
+    assert [n.output.type.dtype for n in integer.nodes] == [
+        "uint8",
+        "uint16",
+        "uint16",
+        "uint16",
+        "float32",
+    ]
     for feed in feeds:
         a, q = evaluate(b.graph, feed), evaluate(integer, feed)
         assert sqnr_db(list(a.values()), list(q.values())) > 35
@@ -198,7 +237,9 @@ def test_every_quantize_states_the_range_it_was_given() -> None:
     assert len(made) > 8
     for node in made:
         back = [n for n in node.output.uses if isinstance(n.op, Dequantize)]
-        assert all(n.op.scale == node.op.scale and n.op.zero_point == node.op.zero_point for n in back)
+        assert all(
+            n.op.scale == node.op.scale and n.op.zero_point == node.op.zero_point for n in back
+        )
 
 
 def test_dynamic_matches_its_simulation() -> None:

@@ -112,7 +112,8 @@ def test_the_ledger_counts() -> None:
     first, last = ledger.rows[0], ledger.rows[-1]
     assert first.macs == last.macs == 479_552
     assert last.bytes < 0.35 * first.bytes
-    assert last.sqnr_db is not None and 10 < last.sqnr_db < 120
+    assert last.sqnr_db is not None
+    assert 10 < last.sqnr_db < 120
     assert first.sqnr_db is None
     assert all(r.metric is not None for r in ledger.rows)
     keys = {"pass", "kind", "seconds", "rewrites", "parameters", "macs", "bytes", "sqnr_db"}
@@ -152,7 +153,8 @@ def test_every_pass_of_the_table_is_what_it_says() -> None:
         cls = pass_class(name)
         assert cls.name == name
         assert isinstance(cls.kind, Kind)
-        assert cls.__doc__ and cls() == replace(cls())
+        assert cls.__doc__
+        assert cls() == replace(cls())
 
 
 def test_options_are_converted_and_checked() -> None:

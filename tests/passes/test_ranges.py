@@ -52,7 +52,12 @@ def test_what_is_not_finite_is_refused() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_is_inside_and_the_range_within_the_extremes(method: str) -> None:
     rng = np.random.default_rng(0)
-    for x in (rng.normal(size=9999), rng.exponential(size=9999), -rng.exponential(size=9999), np.zeros(10)):
+    for x in (
+        rng.normal(size=9999),
+        rng.exponential(size=9999),
+        -rng.exponential(size=9999),
+        np.zeros(10),
+    ):
         h = histogram(x)
         low, high = METHODS[method](h, 256, 0.999)
         assert min(h.least, 0) <= low <= 0 <= high <= max(h.greatest, 0)
