@@ -15,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ Pattern = Bind | Apply | float
 class _Expressions:
     """``p.Relu(p.x)``: capitalised names are ops, others are variables."""
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         if name[0].isupper():
             return lambda *args: Apply(name, args)
         return Bind(name)
@@ -80,7 +81,7 @@ class Match:
     def __getitem__(self, name: str) -> Value:
         return self.values[name]
 
-    def array(self, name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def array(self, name: str) -> Array:
         """The data of a bound constant."""
         data = self.values[name].data
         assert data is not None
@@ -118,9 +119,9 @@ def rewrite(graph: Graph, rules: Sequence[Rule], label: str = "rewrite") -> Coun
         changed = False
         for node in list(graph.nodes):
             if node.output.name in graph and graph[node.output.name] is node.output:
-                rule = _fire(graph, node, by_op.get(node.op.name, ()), label)
-                if rule is not None:
-                    counts[rule.name] += 1
+                fired = _fire(graph, node, by_op.get(node.op.name, ()), label)
+                if fired is not None:
+                    counts[fired.name] += 1
                     changed = True
         graph.prune()
     return counts

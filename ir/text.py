@@ -188,7 +188,7 @@ def _node(graph: Graph, line: str) -> None:
     if (at := _origin_at(attributes)) >= 0:
         origin = _origin(attributes[at + 2 :])
         attributes = attributes[:at].strip()
-    op = OPS[found["op"]](**_attributes(attributes[1:-1]))  # type: ignore[arg-type]
+    op = OPS[found["op"]](**_attributes(attributes[1:-1]))
     operands = [None if o == "_" else graph[_name(o)] for o in found["operands"].split(", ") if o]
     typed = [_typed(t) for t in _split_results(found["results"])]
     node = graph.add(op, operands, names=[n for n, _ in typed], origin=origin)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..ir.errors import DataError, PreconditionError, nearest
 from ..ir.graph import Graph
+from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context, Range
 from .histogram import Histogram
@@ -72,7 +73,7 @@ class Calibrate(Pass):
         return count
 
     @staticmethod
-    def _add(histogram: Histogram, array: np.ndarray, name: str, count: int) -> None:  # type: ignore[type-arg]
+    def _add(histogram: Histogram, array: Array, name: str, count: int) -> None:
         try:
             histogram.add(np.asarray(array, np.float32))
         except ValueError as error:

@@ -17,6 +17,7 @@ import numpy as np
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.integer import DequantizeAccumulator, Epilogue, QConv, QMatMul, QPad
 from ..ir.ops.quantize import DynamicDequantize
+from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .codes import integers_of
 from .context import Context
@@ -55,7 +56,7 @@ def _fold(graph: Graph, node: Node) -> Value | None:
     axis, name = channel_axis(node), node.output.name
     origin = node.provenance
 
-    def constant(array: np.ndarray, what: str) -> Value:  # type: ignore[type-arg]
+    def constant(array: Array, what: str) -> Value:
         return graph.constant(array, f"{name}.{what}")
 
     product, q = _product(graph, node, q, zero)

@@ -205,7 +205,7 @@ def _lookup(graph: Graph, codes: Codes, table: Array, units: Units, root: Node) 
 
 def _map_codes(codes: Codes, units: Units) -> Array:
     q = np.rint(_reals(codes) / np.float32(units.scale)) + units.zero
-    return np.clip(q, units.low, units.high)
+    return np.asarray(np.clip(q, units.low, units.high))
 
 
 def _reals(codes: Codes) -> Array:

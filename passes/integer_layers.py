@@ -7,6 +7,7 @@ form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,8 @@ def build_layer(
     graph: Graph, layer: Layer, epilogue: Epilogue, multiplier: Array, extra: list[Value], at: Node
 ) -> Value:
     """The QConv or QMatMul node, in front of ``at``."""
-    node, op = layer.node, layer.node.op
+    node = layer.node
+    op: Any = node.op
     name = node.output.name
     inputs = [
         layer.x.value,
@@ -75,13 +77,8 @@ def build_layer(
     ]
     if op.name == "Conv":
         made: QConv | QMatMul = QConv(
-            op.strides,
-            op.pads,
-            op.dilations,
-            op.group,
-            layer.x.zero,
-            epilogue,  # type: ignore[attr-defined]
-        )
+            op.strides, op.pads, op.dilations, op.group, layer.x.zero, epilogue
+        )  # fmt: skip
     else:
         made = QMatMul(epilogue=epilogue)
     return graph.add(made, inputs, names=[f"{name}.q"], origin=node.provenance, before=at).output

@@ -34,7 +34,7 @@ def node_macs(node: Node) -> int:
     if name in ("MatMul", "QMatMul"):
         return node.output.type.size * node.operands[0].shape[-1]
     if name == "Gemm":
-        k = node.operands[0].shape[0 if getattr(node.op, "trans_a", 0) else 1]
+        k = node.operands[0].shape[0 if getattr(node.op, "trans_a", False) else 1]
         return node.output.type.size * k
     return 0
 

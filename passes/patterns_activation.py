@@ -1,13 +1,16 @@
 """Activations that exporters take apart, and the expression each is recovered from."""
 
 import math
+from collections.abc import Callable
 
 from ..ir.graph import Value
 from ..ir.ops import OPS
 from ..ir.rewrite import Match, Rule, const, p
 
+Build = Callable[[Match], Value | None]
 
-def _unary(name: str, **attributes: object):  # type: ignore[no-untyped-def]
+
+def _unary(name: str, **attributes: str) -> Build:
     return lambda m: m.make(OPS[name](**attributes), m["x"])
 
 
@@ -37,7 +40,7 @@ def _nested(m: Match) -> Value | None:
     return _clip(m, low, high)
 
 
-def _six(build):  # type: ignore[no-untyped-def]
+def _six(build: Build) -> Build:
     """Only where the Clip inside is between 0 and 6."""
 
     def check(m: Match) -> Value | None:

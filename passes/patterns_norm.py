@@ -1,5 +1,7 @@
 """LayerNormalization and RMSNormalization, recovered from their arithmetic."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..ir.graph import Value
@@ -29,7 +31,7 @@ def _axis(m: Match) -> int | None:
     return rank - 1
 
 
-def _normal(name: str):  # type: ignore[no-untyped-def]
+def _normal(name: str) -> Callable[[Match], Value | None]:
     def build(m: Match) -> Value | None:
         axis, epsilon = _axis(m), m.scalar("epsilon")
         if axis is None or epsilon is None or epsilon < 0:

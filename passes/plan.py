@@ -131,7 +131,7 @@ def _anchor(node: Node) -> str:
     if len(node.operands) > 2 and not node.operands[2].is_constant:
         return "float: its bias is not constant"
     if node.op.name == "Gemm" and (
-        getattr(node.op, "trans_a", 0) or node.operands[1].type.rank != 2
+        getattr(node.op, "trans_a", False) or node.operands[1].type.rank != 2
     ):
         return "float: a transposed input"
     return "anchor"

@@ -135,7 +135,7 @@ def quantize_weights(graph: Graph, node: Node, input_scale: float, bits: int) ->
     codes = np.moveaxis(q.reshape(shape), 0, axis)
     inputs = [node.inputs[0], _dequantized(graph, node, weight.name, codes, scale, axis)]
     if b is not None and bias is not None:
-        unit = np.float32(scale * input_scale)
+        unit = np.asarray(scale * input_scale, np.float32)
         whole = np.rint(b / unit).astype(np.int64)
         inputs.append(_dequantized(graph, node, bias.name, whole.astype(np.int32), unit, 0))
     graph.set_inputs(node, inputs)
@@ -154,7 +154,7 @@ def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int
 def _dequantized(
     graph: Graph, node: Node, name: str, codes: Array, scale: Array, axis: int
 ) -> Value:
-    scales = tuple(float(s) for s in np.float32(scale))
+    scales = tuple(float(s) for s in np.asarray(scale, np.float32))
     zeros = (0,) * len(scales)
     quant = Quantization(scales, zeros, PerAxis(axis))
     typed = TensorType(codes.dtype.name, tuple(codes.shape), quant)

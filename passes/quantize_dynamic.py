@@ -16,6 +16,7 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.quantize import DynamicDequantize, DynamicQuantize
+from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .plan import role
@@ -66,7 +67,7 @@ def _dynamic(graph: Graph, node: Node, x: Value, axis: int) -> Value:
     return graph.add(op, list(made.outputs), names=[f"{x.name}.d"], before=node).output
 
 
-def row_sums(weight: np.ndarray, axis: int) -> np.ndarray:  # type: ignore[type-arg]
+def row_sums(weight: Array, axis: int) -> Array:
     """int32 sums of the weights of every output channel, for the zero point's share."""
     wide = np.moveaxis(weight.astype(np.int64), axis, 0).reshape(weight.shape[axis], -1)
     return np.asarray(wide.sum(1).astype(np.int32))

@@ -61,7 +61,7 @@ def _convert(where: str, value: object, default: object) -> object:
                 raise ValueError("expected true or false")
             return str(value).lower() in ("true", "1")
         if isinstance(default, int | float):
-            return type(default)(value)  # type: ignore[arg-type]
+            return type(default)(str(value))
         return str(value) if isinstance(default, str) else value
     except (TypeError, ValueError) as error:
         kind = type(default).__name__

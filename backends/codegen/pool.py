@@ -102,7 +102,7 @@ class CompilerPool:
     def _ready(self) -> list[_Worker]:
         """Workers with an answer, an end, or a job that takes too long."""
         busy = [w for w in self._workers if w.pending]
-        streams = {w.process.stdout: w for w in busy}
+        streams = {w.process.stdout: w for w in busy if w.process.stdout is not None}
         found, _, _ = select.select(list(streams), [], [], 1.0)
         late = [w for w in busy if self._late(w)]
         return [streams[s] for s in found] + [w for w in late if w.process.stdout not in found]

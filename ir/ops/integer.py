@@ -84,8 +84,10 @@ class Epilogue:
             q = np.clip((t + r.constant) >> r.shift, self.low, self.high)
         else:
             q = np.clip(np.rint(v) + self.zero_point, self.low, self.high)
-        codes = q.astype(self.dtype)
-        return given(ins, 2 + (self.residual is not None))[codes] if self.table else codes
+        codes = np.asarray(q.astype(self.dtype))
+        if not self.table:
+            return codes
+        return np.asarray(given(ins, 2 + (self.residual is not None))[codes])
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ class QSum(Op):
         total = np.int64(self.constant) + sum(
             given(ins, i).astype(np.int64) * m for i, m in enumerate(self.multipliers)
         )
-        return [np.clip(total >> self.shift, self.low, self.high).astype(np.uint8)]
+        codes = np.clip(total >> self.shift, self.low, self.high).astype(np.uint8)
+        return [np.asarray(codes)]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,10 @@ def hard_swish(b: Builder, form: str) -> Value:
     return b.op("Mul", b.x, b.op("HardSigmoid", b.x, alpha=1 / 6, beta=0.5))
 
 
+def clip_five(b: Builder) -> Value:
+    return b.op("Clip", b.op("Add", b.x, b.const([3.0])), min=0.0, max=5.0)
+
+
 ACTIVATIONS: dict[str, tuple[Make, list[str]]] = {
     "silu": (lambda b: b.op("Mul", b.op("Sigmoid", b.x), b.x), ["Silu"]),
     "gelu": (lambda b: gelu(b, ""), ["Gelu"]),
@@ -104,12 +108,7 @@ def test_activation(name: str) -> None:
     [
         lambda b: b.op("Mul", b.x, b.op("Sigmoid", b.op("Neg", b.x))),
         lambda b: b.op("Mul", b.x, b.op("HardSigmoid", b.x, alpha=0.2, beta=0.5)),
-        lambda b: b.op(
-            "Mul", b.x,
-            b.op(
-                "Div", b.op("Clip", b.op("Add", b.x, b.const([3.0])), min=0.0, max=5.0), b.const([6.0])
-            ),
-        ),
+        lambda b: b.op("Mul", b.x, b.op("Div", clip_five(b), b.const([6.0]))),
         lambda b: b.op("Max", b.x, b.const(np.arange(8))),
     ],
 )  # fmt: skip
