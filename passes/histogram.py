@@ -7,6 +7,9 @@ import numpy as np
 from ..ir.types import Array
 
 BINS = 4096
+TINY = 1e-30
+"""Magnitudes up to this count as zero."""
+
 COUNTED = 1 << 16
 """Of larger arrays every n-th element (n odd) is counted, at least this many; extremes see all."""
 
@@ -44,7 +47,7 @@ class Histogram:
         return (np.arange(BINS) + 0.5) * step - self.reach
 
     def _grow(self, magnitude: float) -> None:
-        if magnitude == 0.0 or magnitude <= self.reach:
+        if magnitude <= max(self.reach, TINY):
             return
         reach = float(2.0 ** np.ceil(np.log2(magnitude)))
         if self.reach:

@@ -8,12 +8,13 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from ...ir.errors import BackendError
 from .program import Kernel
@@ -38,6 +39,7 @@ serve()
 @dataclass
 class _Worker:
     process: "subprocess.Popen[bytes]"
+    errors: IO[bytes]
     name: str = ""
     started: float = 0.0
     pending: bool = field(default=False)
@@ -67,7 +69,7 @@ class CompilerPool:
             worker.process.kill()
         for worker in self._workers:
             worker.process.wait()
-            for stream in (worker.process.stdin, worker.process.stdout):
+            for stream in (worker.process.stdin, worker.process.stdout, worker.errors):
                 if stream is not None:
                     stream.close()
 
@@ -119,7 +121,8 @@ class CompilerPool:
             answer: Any = receive(worker.process.stdout)  # type: ignore[arg-type]
         except EOFError:
             code = worker.process.wait()
-            raise BackendError(f"{text}: the compiler died (exit code {code})") from None
+            why = f"exit code {code}{_last_words(worker)}"
+            raise BackendError(f"{text}: the compiler died ({why})") from None
         if isinstance(answer, str):
             raise BackendError(f"{text}: {answer}")
         return (answer[0], answer[1])
@@ -134,7 +137,14 @@ def _spent(worker: _Worker) -> float:
         return time.monotonic()
 
 
+def _last_words(worker: _Worker) -> str:
+    """The last line of a dead worker's error output."""
+    worker.errors.seek(0)
+    lines = worker.errors.read().decode(errors="replace").strip().splitlines()
+    return f"; {lines[-1]}" if lines else ""
+
+
 def _spawn() -> _Worker:
     command = [sys.executable, "-c", _BOOT, str(_ROOT)]
-    pipe = subprocess.PIPE
-    return _Worker(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL))
+    pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
+    return _Worker(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors), errors)
