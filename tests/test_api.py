@@ -45,7 +45,7 @@ def test_artifact_holds_all_that_it_should(out: Path) -> None:
         "graph.safetensors",
     }  # fmt: skip
     files = json.loads((out / "manifest.json").read_text())["files"]
-    assert set(files) == names - {"manifest.json"}
+    assert set(files) == names - {"manifest.json", "report.html", "report.json"}
     assert not list(out.parent.glob(".*"))
 
 

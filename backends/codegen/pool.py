@@ -1,7 +1,7 @@
 """A pool of compiling child processes with a time limit per kernel.
 
 The limit is processor time where the system tells it: LLVM that hangs burns it, a busy machine
-does not.
+does not.  Whoever waits for something else is given ``PATIENCE`` times as long by the clock.
 """
 
 import os
@@ -19,6 +19,8 @@ from typing import IO, Any
 from ...ir.errors import BackendError
 from .program import Kernel
 from .worker import receive, send
+
+PATIENCE = 10
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = """
@@ -42,6 +44,7 @@ class _Worker:
     errors: IO[bytes]
     name: str = ""
     started: float = 0.0
+    given: float = 0.0
     pending: bool = field(default=False)
 
 
@@ -95,6 +98,7 @@ class CompilerPool:
 
     def _give(self, worker: _Worker, name: str, kernel: Kernel, target: dict[str, object]) -> None:
         worker.name, worker.started, worker.pending = name, _spent(worker), True
+        worker.given = time.monotonic()
         try:
             assert worker.process.stdin is not None
             send(worker.process.stdin, (kernel, name, target))  # type: ignore[arg-type]
@@ -110,7 +114,8 @@ class CompilerPool:
         return [streams[s] for s in found] + [w for w in late if w.process.stdout not in found]
 
     def _late(self, worker: _Worker) -> bool:
-        return _spent(worker) - worker.started > self.seconds
+        waited = time.monotonic() - worker.given
+        return _spent(worker) - worker.started > self.seconds or waited > PATIENCE * self.seconds
 
     def _take(self, worker: _Worker, where: Callable[[str], str]) -> tuple[bytes, int]:
         worker.pending = False

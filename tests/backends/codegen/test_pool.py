@@ -1,0 +1,40 @@
+"""Compilers that die, hang or complain become one error that names the node."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from qc.backends.codegen.pool import CompilerPool
+from qc.ir.errors import BackendError
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Calls ``function`` in the worker, when it is unpickled there."""
+
+    function: Any
+    argument: Any
+
+    label = "trap"
+
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return self.function, (self.argument,)
+
+    def emit(self, name: str) -> Any:
+        raise AssertionError("this runs in the worker only")
+
+
+@pytest.mark.parametrize(
+    ("trap", "message"),
+    [
+        (Trap(os._exit, 7), r"kernel qc_0 of node 'conv1': the compiler died \(exit code 7\)"),
+        (Trap(exec, "while True: pass"), "kernel qc_0 of node 'conv1': LLVM took more than 2 s"),
+        (Trap(str, "no kernel"), "kernel qc_0 of node 'conv1': AttributeError"),
+    ],
+)
+def test_one_error_names_the_node(trap: Trap, message: str) -> None:
+    seconds = 2.0 if trap.function is exec else 600.0
+    with CompilerPool(1, seconds) as pool, pytest.raises(BackendError, match=message):
+        pool.compile({"qc_0": trap}, {"kind": "llvm"}, lambda symbol: "conv1")
