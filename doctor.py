@@ -12,7 +12,7 @@ from . import targets
 
 PINNED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 NEEDED = (
-    "jinja2", "networkx", "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "pillow", "rich",
+    "jinja2", "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "pillow", "rich",
     "safetensors", "scipy",
 )  # fmt: skip
 _CANARY = Path(__file__).with_name("canary.py")

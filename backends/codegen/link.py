@@ -45,7 +45,8 @@ def link(
     (folder / "constants.bin").write_bytes(constants)
     (folder / "constants.c").write_text(_CONSTANTS)
     names = [f"{name}.o" for name in objects]
-    flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-s"]
+    # Lazy: on one thread TVM's runtime is not loaded, and its symbols must not be asked for.
+    flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-Wl,-z,lazy", "-s"]
     _run([*compiler(command), *flags, "-o", "lib.so", *names, "constants.c", "-lm"], folder)
     return (folder / "lib.so").read_bytes()
 
