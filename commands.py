@@ -51,6 +51,8 @@ def _show_report(report: Report) -> None:
         print(f"  float: {layer['name']} ({layer['op']}): {_why(layer)}")
     if len(floats) > 8:
         print(f"  and {len(floats) - 8} more: qc explain {report.artifact}")
+    if report.check is not None:
+        print(f"code on {report.check['samples']} sample: {report.check['text']}")
     for note in report.notes:
         print(f"note: {note}")
     if (e := report.evaluation) is not None:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from . import scoring
 from .columns import columns
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
-from .ir.errors import DataError
+from .ir.errors import ContractError, DataError
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.types import Array
-from .layers import describe
+from .layers import describe, islands
 from .loading import load_concrete
 from .metrics import metric
 from .passes.base import Kind, Pass
@@ -92,6 +92,7 @@ def compile_to(
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     _write(stages, target, directory, show)
     report = _report(job, recipe, target, manager, stages, ledger, context)
+    report.check = _check_code(directory, stages.folded, target, context, show)
     if judge is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
     report.artifact = name
@@ -171,6 +172,28 @@ def _write(stages: Stages, target: Target, directory: Path, progress: Progress) 
     (directory / LIBRARY).write_bytes(built.library)
     save(stages.folded, directory)
     write_manifest(directory, built.manifest)
+
+
+def _check_code(
+    directory: Path, folded: Graph, target: Target, context: Context, progress: Progress
+) -> Facts | None:
+    """The contract of code generation, on one feed; None where the code cannot run here.
+
+    Raises ``ContractError`` where the code does not give the values of the numpy reference.
+    """
+    if missing_features(target):
+        return None
+    from .backends.codegen.artifact import Artifact
+
+    progress.start("check code")
+    feed = context.probes(folded)[0]
+    found = scoring.Difference()
+    found.update(Artifact.load(directory).run(feed), evaluate(folded, feed))
+    if not found.passes(bool(islands(folded))):
+        raise ContractError(
+            f"code generation for {target.name!r}: {found}; a bug of qc: please report it"
+        )
+    return {"samples": 1, "values": found.values, "differing": found.differing, "text": str(found)}
 
 
 def write_manifest(directory: Path, manifest: Facts) -> None:

@@ -20,13 +20,12 @@ _TEMPLATE = "report.html.j2"
 class Report:
     """All that is reported.
 
-    ``ledger``: rows under the keys of ``--json``.  ``layers``: one per layer, with ``name``,
-    ``op``,
+    ``ledger``: rows under the keys of ``--json``.  ``layers``: one each, with ``name``, ``op``,
     ``precision`` (``int8`` or ``float``), and where known ``low``, ``high``, ``scale``,
-    ``zero_point``, ``sqnr_db``, ``macs``, ``reason`` (why it is float).  ``evaluation``:
-    ``metric``,
-    ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``notes``: sentences for the
-    user.
+    ``zero_point``, ``sqnr_db``, ``macs``, ``reason`` (why it is float).  ``check``: the generated
+    code against the reference (``samples``, ``values``, ``differing``).  ``evaluation``:
+    ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``notes``: sentences
+    for the user.
     """
 
     artifact: str
@@ -41,6 +40,7 @@ class Report:
     machine: Facts = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     calibration: Facts | None = None
+    check: Facts | None = None
     evaluation: Facts | None = None
     notes: list[str] = field(default_factory=list)
     ledger: list[Facts] = field(default_factory=list)

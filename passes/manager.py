@@ -39,6 +39,7 @@ class PassManager:
 
     passes: Sequence[Pass]
     _reference: list[list[Array]] = field(default_factory=list, repr=False)
+    _last: list[list[Array]] = field(default_factory=list, repr=False)
 
     def check_order(self, properties: set[str]) -> None:
         """Raise ``PreconditionError`` unless every requirement is established before its use."""
@@ -63,10 +64,9 @@ class PassManager:
             row = ledger.add("load", Kind.ANALYSIS, 0.0, {}, graph)
             row.metric = context.evaluate(graph) if context.evaluate else None
         if not self._reference:
-            self._reference = _outputs(graph, context, probes)
-        last = self._reference
+            self._reference = self._last = _outputs(graph, context, probes)
         for one in self.passes:
-            last = self._step(one, graph, context, ledger, probes, last)
+            self._step(one, graph, context, ledger, probes)
         return graph, ledger
 
     def _step(
@@ -76,8 +76,7 @@ class PassManager:
         context: Context,
         ledger: Ledger,
         probes: list[Feed],
-        last: list[list[Array]],
-    ) -> list[list[Array]]:
+    ) -> None:
         before = str(graph) if context.verify and one.kind is Kind.ANALYSIS else ""
         started = perf_counter()
         try:
@@ -97,9 +96,9 @@ class PassManager:
         log.info("%s: %d rewrites in %.2f s", one.name, row.rewrites, seconds)
         if one.kind is Kind.ANALYSIS:
             row.sqnr_db, row.metric = ledger.rows[-2].sqnr_db, ledger.rows[-2].metric
-            return last
+            return
         verify(graph)
-        return self._measure(one, graph, context, row, probes, last)
+        self._measure(one, graph, context, row, probes)
 
     def _measure(
         self,
@@ -108,17 +107,14 @@ class PassManager:
         context: Context,
         row: Row,
         probes: list[Feed],
-        last: list[list[Array]],
-    ) -> list[list[Array]]:
-        if one.kind is Kind.EXACT and not context.verify:
-            results = last
-        else:
+    ) -> None:
+        if one.kind is not Kind.EXACT or context.verify:
             results = _outputs(graph, context, probes)
-            check_contract(one, self._reference, last, results)
-        db = sqnr_db(_flat(self._reference), _flat(results))
+            check_contract(one, self._reference, self._last, results)
+            self._last = results
+        db = sqnr_db(_flat(self._reference), _flat(self._last))
         row.sqnr_db = None if math.isinf(db) else db
         row.metric = context.evaluate(graph) if context.evaluate else None
-        return results
 
 
 def check_contract(

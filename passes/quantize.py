@@ -30,6 +30,9 @@ from .plan import Plan, plan, role
 
 Scale = tuple[float, int]
 
+GRID_TOLERANCE = 1e-3
+"""How far from a point of its grid a dequantized weight may lie, in steps (float32 rounding)."""
+
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
@@ -142,13 +145,35 @@ def quantize_weights(graph: Graph, node: Node, input_scale: float, bits: int) ->
 
 
 def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int) -> Array:
-    """Float32 scale per output channel; large enough that the bias fits well inside int32."""
+    """Float32 scale per output channel; large enough that the bias fits well inside int32.
+
+    Rows that lie on a grid already (weights of a network trained with quantization and then
+    dequantized) keep it where the codes reach that far, and so lose nothing.
+    """
     top = 2 ** (bits - 1) - 1
-    scale = np.abs(rows).max(1, initial=0.0) / top
+    reach = np.abs(rows).max(1, initial=0.0)
+    scale = reach / top
+    step = grid_step(rows)
+    if step is not None:
+        steps = np.rint(reach / step)
+        fits = (steps > 0) & (steps <= top)
+        scale[fits] = step / (top // steps[fits])
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29))
     scale = np.where(scale > 0, scale, 1.0)
     return np.maximum(scale.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
+
+
+def grid_step(weights: Array) -> float | None:
+    """The step of the uniform grid through zero, of at most 511 points, that all weights lie on."""
+    points = np.unique(np.abs(weights))
+    if not 2 <= len(points) <= 256:
+        return None
+    step = float(np.diff(points).min())
+    step = float(points[-1]) / max(round(points[-1] / step), 1)
+    multiples = points / step
+    on_it = multiples[-1] <= 255.5 and np.abs(multiples - np.rint(multiples)).max() < GRID_TOLERANCE
+    return step if on_it else None
 
 
 def _dequantized(

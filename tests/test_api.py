@@ -10,7 +10,14 @@ import pytest
 import qc
 from qc import api, scoring
 from qc.data import Dataset, specs_of
-from qc.ir.errors import DataError, FrontendError, PreconditionError, QcError, TargetError
+from qc.ir.errors import (
+    ContractError,
+    DataError,
+    FrontendError,
+    PreconditionError,
+    QcError,
+    TargetError,
+)
 from qc.loading import check_weights, load_concrete
 from qc.models import open_artifact, open_reference
 
@@ -70,6 +77,21 @@ def test_compiled_code_is_the_reference(out: Path, place: Path) -> None:
         difference.update(compiled.run(feed), reference.run(feed))
     assert difference.values == 24 * 4
     assert difference.passes(islands=False), str(difference)
+
+
+def test_code_that_says_something_else_is_not_kept(
+    out: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads((out / "report.json").read_text())["check"]["differing"] == 0
+
+    def wrong(graph: qc.Graph, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: array + 1 for name, array in qc.evaluate(graph, feed).items()}
+
+    monkeypatch.setattr("qc.compiler.evaluate", wrong)
+    job = api.Job(place / "m.onnx", calibration=place / "calib.npz")
+    with pytest.raises(ContractError, match="code generation for 'host': 4 of 4 values differ"):
+        api.compile_to_directory(job, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_score_of_a_file_and_of_an_artifact(out: Path, place: Path) -> None:

@@ -19,9 +19,10 @@ HEAVY = {
     "numpy", "scipy", "onnx", "onnxruntime", "onnx_graphsurgeon", "tvm", "tvm_ffi", "torch", "rich",
     "jinja2", "PIL", "safetensors",
 }  # fmt: skip
-DISTRIBUTION = {"PIL": "pillow", "google": "protobuf", "tvm": "apache-tvm"}
+DISTRIBUTION = {
+    "PIL": "pillow", "google": "protobuf", "tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi",
+}  # fmt: skip
 OPTIONAL = {"torch", "ziglang"}
-NOT_IMPORTED = {"apache-tvm-ffi"}  # pinned because apache-tvm takes any version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
@@ -100,7 +101,7 @@ def test_dependencies_are_what_is_imported() -> None:
     declared = {
         d.partition("=")[0].partition(">")[0].strip() for d in PROJECT["project"]["dependencies"]
     }
-    assert declared == needed | NOT_IMPORTED
+    assert declared == needed
 
 
 def test_tvm_and_its_ffi_are_pinned() -> None:

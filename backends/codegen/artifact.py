@@ -189,15 +189,16 @@ def _open(library: Path, manifest: Mapping[str, Any], threads: int) -> Entry:
 
 
 def _threaded(library: Path, threads: int) -> Entry:
-    """The library loaded by TVM's runtime, which gives it the thread pool."""
-    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    os.environ["TVM_NUM_THREADS"] = str(threads)
-    import tvm
+    """The library loaded by TVM's runtime, which gives it the thread pool.
 
-    configure = tvm.get_global_func("runtime.config_threadpool", allow_missing=True)
-    if configure is not None:
-        configure(1, threads)
-    function = tvm.runtime.load_module(str(library.resolve()))["main_parallel"]
+    Only the runtime's library: importing ``tvm`` would load its compiler, or keep it from the
+    whole process and from its children.
+    """
+    import tvm_ffi
+
+    tvm_ffi.libinfo.load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
+    tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
+    function = tvm_ffi.load_module(str(library.resolve()))["main_parallel"]
     return Entry(function, lambda arrays: [*arrays, threads])
 
 

@@ -80,13 +80,13 @@ def emit_qaverage_pool(
     whole = not any(op.pads) and op.kernel == x.shape[2:]
     if whole and prod(op.kernel) > 1:
         return _whole_map(op, frame, x, out)
-    dtype = _accumulator(op)
+    narrow, dtype = _accumulators(op, x.dtype)
 
     def widen(v: Expr) -> Expr:
-        return tirx.Cast("int32", v) - i32(op.in_zero_point)
+        return tirx.Cast(narrow, v) - tirx.const(op.in_zero_point, narrow)
 
     with points(out, frame.lo, frame.hi) as (at, extent):
-        total, count = _total(op, frame, x, at, i32(0), i32(1), widen)
+        total, count = _total(op, frame, x, at, tirx.const(0, narrow), i32(1), widen)
         factor: Expr = tirx.const(0, dtype)
         for number, multiplier in op.multipliers:
             factor = tirx.Select(count == number, tirx.const(multiplier, dtype), factor)
@@ -95,15 +95,15 @@ def emit_qaverage_pool(
 
 
 def _whole_map(op: QAveragePool, frame: Frame, x: Strided, out: Strided) -> int:
-    dtype, count = _accumulator(op), prod(op.kernel)
+    (narrow, dtype), count = _accumulators(op, x.dtype), prod(op.kernel)
     factor = tirx.const(dict(op.multipliers)[count], dtype)
 
     def finish(total: Expr) -> Expr:
-        return _scaled(op, total - i32(op.in_zero_point * count), factor, dtype)
+        return _scaled(op, total - tirx.const(op.in_zero_point * count, narrow), factor, dtype)
 
     return reduce(
         frame, x, out, tuple(range(2, x.rank)),
-        i32(0), lambda a, v: a + tirx.Cast("int32", v), finish,
+        tirx.const(0, narrow), lambda a, v: a + tirx.Cast(narrow, v), finish,
     )  # fmt: skip
 
 
@@ -111,13 +111,19 @@ def _scaled(op: QAveragePool, total: Expr, factor: Expr, dtype: str) -> Expr:
     sum_ = tirx.Cast(dtype, total) * factor + tirx.const(op.constant, dtype)
     shifted = tirx.shift_right(sum_, tirx.const(op.shift, dtype))
     low, high = tirx.const(op.low, dtype), tirx.const(op.high, dtype)
-    return tirx.Cast("uint8", tirx.min(tirx.max(shifted, low), high))
+    return tirx.Cast(op.dtype, tirx.min(tirx.max(shifted, low), high))
 
 
-def _accumulator(op: QAveragePool) -> str:
-    """int32 if no product can overflow, else int64."""
-    largest = max(abs(m) * n for n, m in op.multipliers) * 255 + abs(op.constant)
-    return "int32" if largest < 2**31 else "int64"
+def _accumulators(op: QAveragePool, dtype: str) -> tuple[str, str]:
+    """The types of the sum and of its product: int32 where that cannot overflow, else int64."""
+    top = 2 ** (8 if dtype == "uint8" else 16) - 1
+    counts = [n for n, _ in op.multipliers]
+    product = max(abs(m) * n for n, m in op.multipliers) * top + abs(op.constant)
+    return _narrowest(top * max(counts)), _narrowest(product)
+
+
+def _narrowest(bound: int) -> str:
+    return "int32" if bound < 2**31 else "int64"
 
 
 def _taps(op: Any) -> list[tuple[int, ...]]:

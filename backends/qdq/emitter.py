@@ -61,7 +61,7 @@ class Emitter:
     def constant(self, array: Array, base: str) -> str:
         """The name of a new initializer that starts with ``base``."""
         name = self.fresh(f"{base}.c")
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def ints(self, values: Sequence[int], base: str) -> str:

@@ -1,6 +1,6 @@
 """How each op is written in ONNX: one table for the ops whose form is not just their fields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -33,14 +33,21 @@ def write(node: Node, emitter: Emitter) -> None:
         plain(node, emitter)
 
 
-def plain(node: Node, emitter: Emitter, kind: str = "") -> None:
+def plain(node: Node, emitter: Emitter, kind: str = "", leave_out: Sequence[str] = ()) -> None:
     """A node with our fields as its attributes."""
     attributes = {
         _NAMES.get(f.name, f.name): _plain(getattr(node.op, f.name), f.default)
         for f in fields(node.op)
-        if getattr(node.op, f.name) is not None
+        if getattr(node.op, f.name) is not None and f.name not in leave_out
     }
     _finish(node, emitter, operands(node), attributes, kind)
+
+
+def _average_pool(node: Node, emitter: Emitter) -> None:
+    """Dilations only where there are any: onnxruntime's integer pooling does not know them."""
+    assert isinstance(node.op, ops.AveragePool)
+    dilated = any(d != 1 for d in node.op.dilations)
+    plain(node, emitter, leave_out=() if dilated else ("dilations",))
 
 
 def _plain(value: object, default: object = None) -> Attribute:
@@ -220,6 +227,7 @@ def _opaque(node: Node, emitter: Emitter) -> None:
 
 
 FORMS: dict[type[ops.Op], Form] = {
+    ops.AveragePool: _average_pool,
     ops.Cast: _cast,
     ops.Clip: _clip,
     ops.ConstantOfShape: _constant_of_shape,

@@ -95,6 +95,21 @@ def test_order_is_checked_before_anything_runs() -> None:
     assert not ran
 
 
+def test_lowering_is_compared_with_the_simulation_before_it() -> None:
+    net = small()
+    lossy = type("Coarse", (Wrong,), {"kind": Kind.LOSSY})(factor=1.2)
+    lower = type("Same", (Canonicalize,), {"kind": Kind.LOWERING})()
+    manager = PassManager([lossy])
+    graph, ledger = manager.run(net.graph, Context())
+    manager.passes = [lower]
+    _, ledger = manager.run(graph, Context(), ledger)
+    assert ledger.rows[-1].sqnr_db == ledger.rows[-2].sqnr_db
+    with pytest.raises(ContractError, match=r"brought outputs to 7\.\d dB, the simulation to 14"):
+        PassManager([lossy, type("Worse", (Wrong,), {"kind": Kind.LOWERING})(factor=1.2)]).run(
+            net.graph, Context()
+        )
+
+
 def test_the_input_graph_is_untouched() -> None:
     net = residual_net()
     before = str(net.graph)

@@ -202,6 +202,19 @@ def arithmetic(n: Net) -> None:
     n.real(n.add(ew.Clip(10, 200), x))
 
 
+def wide_codes(n: Net) -> None:
+    """Averages from and to 16 bits, whose products need 64."""
+    x = n.add(Quantize((1e-4,), (30000,), dtype="uint16", high=65535), n.floats(1, 16, 9, 9))
+    wide = {"in_zero_point": 30000, "constant": 20000 << 30, "shift": 30, "high": 65535}
+    whole = integer.QAveragePool((9, 9), (1, 1), (0,) * 4, ((81, 1 << 24),), dtype="uint16", **wide)
+    counts = ((9, (1 << 30) // 9),)
+    part = integer.QAveragePool((3, 3), (3, 3), (0,) * 4, counts, dtype="uint16", **wide)
+    n.real(n.add(whole, x))
+    n.real(n.add(part, x))
+    eight = {"in_zero_point": 30000, "constant": 100 << 30, "shift": 30}
+    n.real(n.add(integer.QAveragePool((3, 3), (3, 3), (0,) * 4, ((9, 400000),), **eight), x))
+
+
 def pools(n: Net) -> None:
     """Averages and maxima with padding, ceil mode and dilation."""
     x = n.codes(1, 16, 9, 9)
@@ -216,6 +229,7 @@ def pools(n: Net) -> None:
     n.real(n.add(nn.MaxPool((3, 3), (2, 2), (0, 0, 0, 0), ceil_mode=True), x))
     n.real(n.add(nn.MaxPool((2, 2), (1, 1), (1, 1, 1, 1), (2, 2)), x))
     n.real(n.conv(n.add(nn.MaxPool((2, 2), (2, 2)), n.conv(x, 20)), 16))
+    wide_codes(n)
     p = n.add(whole, n.conv(x, 48))
     n.out(n.dense(n.add(shape.Flatten(1), p), 10, E(dtype="float32")))
 

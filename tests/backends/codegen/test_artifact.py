@@ -1,6 +1,7 @@
 """The artifact: feeds, threads, errors, and what is on disk."""
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,9 @@ def test_eight_threads_at_once(everything: Compiled) -> None:
 
 
 def test_two_threads_inside(everything: Compiled) -> None:
+    before = dict(os.environ)
     got = Artifact.load(everything.path, threads=2).run(everything.feed)
+    assert dict(os.environ) == before, "children of this process compile, and inherit it"
     for name, want in everything.artifact.run(everything.feed).items():
         np.testing.assert_array_equal(got[name], want, err_msg=name)
 

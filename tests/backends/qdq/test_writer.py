@@ -120,6 +120,16 @@ def test_quantized_graph_round_trips():
     assert str(load(to_onnx(graph))) == str(graph)
 
 
+def test_quantized_pooling_opens_with_all_optimizations():
+    import onnxruntime
+
+    codes = [ops.Quantize((0.02,), (128,)), ops.Dequantize((0.02,), (128,))]
+    graph = network(*codes, ops.AveragePool((3, 3), (2, 2), (1, 1, 1, 1)), *codes)
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
+    (got,) = session.run(None, {"x": X})
+    assert np.abs(got - evaluate(graph, {"x": X})[graph.outputs[0].name]).max() <= 0.0201
+
+
 def test_dequantized_weights():
     graph = network()
     q = graph.constant(RNG.integers(-128, 127, (3, 2)).astype(np.int8), "q")
