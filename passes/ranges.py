@@ -50,9 +50,12 @@ def entropy(h: Histogram, levels: int, share: float) -> tuple[float, float]:
     """The least Kullback-Leibler divergence between the clipped values and their codes.
 
     Values outside are counted at the ends of the reference but not of the codes, so that clipping
-    costs what it hides (Migacz, "8-bit inference with TensorRT", 2017, for both signs).
+    costs what it hides (Migacz, "8-bit inference with TensorRT", 2017, for both signs).  Zeros are
+    left out: they have a code of their own, and after a ReLU they would outweigh all else.
     """
     counts = h.counts.astype(np.float64)
+    middle = len(counts) // 2
+    counts[middle] = min(counts[middle], max(counts[middle - 1], counts[middle + 1]))
     centers = h.centers
 
     def divergence(low: float, high: float) -> float:

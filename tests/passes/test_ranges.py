@@ -96,3 +96,10 @@ def test_entropy_is_not_min_max_in_disguise() -> None:
     low, high = entropy(histogram(x), 256, 1.0)
     assert high < 45
     assert low < -3
+
+
+def test_entropy_is_not_ruled_by_the_zeros_after_a_relu() -> None:
+    x = np.clip(np.random.default_rng(0).normal(-2.0, 2.0, size=400_000), 0.0, 6.0)
+    low, high = entropy(histogram(x), 256, 1.0)
+    assert low == 0.0
+    assert high > 4.0
