@@ -31,7 +31,11 @@ def percentile(h: Histogram, levels: int, share: float) -> tuple[float, float]:
 
 
 def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float]:
-    """The least mean squared error of ``levels`` uniform codes, ends searched in turn."""
+    """The least mean squared error of ``levels`` uniform codes, ends searched in turn.
+
+    The error is that of the codes themselves, so that spikes count as what they lose: the zeros
+    after a ReLU nothing, the values at the upper end of a ReLU6 what clipping takes from them.
+    """
     used = h.counts > 0
     x, n = h.centers[used], h.counts[used].astype(np.float64)
 
@@ -39,9 +43,9 @@ def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float
         step = (high - low) / (levels - 1)
         if step <= 0:
             return np.inf
-        inside = float(n[(x >= low) & (x <= high)].sum()) * step * step / 12
-        over, under = np.clip(x - high, 0, None), np.clip(low - x, 0, None)
-        return inside + float((n * (over * over + under * under)).sum())
+        zero = np.rint(-low / step)
+        q = np.clip(np.rint(x / step) + zero, 0, levels - 1)
+        return float((n * np.square((q - zero) * step - x)).sum())
 
     return _search(h, error)
 

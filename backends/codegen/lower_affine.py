@@ -1,4 +1,4 @@
-"""Ops with one number per channel: their vectors become broadcast operands."""
+"""Ops with numbers per channel, whose vectors become broadcast operands, and those without."""
 
 from typing import Any
 
@@ -35,6 +35,17 @@ def lower_dequantize_accumulator(low: Lowering, node: Node) -> None:
     places = [low.place(v) for v in node.operands]
     vectors = [_along(p, op.axis % rank, rank) for p in places[3:]]
     low.generic(op, [*places[:3], *vectors], [low.result(node.output)])
+
+
+def lower_codes(low: Lowering, node: Node) -> None:
+    """``Quantize`` and ``Dequantize`` by one scale."""
+    op: Any = node.op
+    if op.axis is not None:
+        raise BackendError(
+            f"node {node.name!r}: {op.name} with a scale per index of axis {op.axis} cannot be "
+            "compiled; only constants have such scales"
+        )
+    low.generic(op, [low.place(node.operands[0])], [low.result(node.output)])
 
 
 def _along(place: Place, axis: int, rank: int) -> Place:

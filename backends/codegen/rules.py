@@ -10,6 +10,8 @@ RULES: dict[str, Rule] = {
     "MatMul": lower_floats.lower_matmul,
     "Gemm": lower_floats.lower_gemm,
     "BatchNormalization": lower_affine.lower_batchnorm,
+    "Quantize": lower_affine.lower_codes,
+    "Dequantize": lower_affine.lower_codes,
     "DequantizeAccumulator": lower_affine.lower_dequantize_accumulator,
     "Reshape": lower_views.lower_reshape,
     "Flatten": lower_views.lower_reshape,

@@ -16,6 +16,7 @@ from qc.backends.codegen.build import build, check_destination, compile_graph, r
 from qc.ir.errors import BackendError, DataError, TargetError
 from qc.ir.evaluate import evaluate
 from qc.ir.ops.opaque import Opaque
+from qc.ir.ops.quantize import Quantize
 from qc.ir.text import load as load_graph
 from qc.ir.types import TensorType
 from qc.targets import load
@@ -154,6 +155,14 @@ def test_unknown_op_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="cannot be compiled"):
         build(net.graph, load("x86"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scale_per_channel_is_refused_by_name(tmp_path: Path) -> None:
+    net = Net()
+    op = Quantize((0.1, 0.2, 0.3), (0, 0, 0), axis=1)
+    net.out(net.graph.add(op, [net.floats(1, 3)], names=["y"]).output)
+    with pytest.raises(BackendError, match="Quantize with a scale per index of axis 1"):
+        build(net.graph, load("x86"), tmp_path / "out")
 
 
 def test_foreign_directory_is_refused(tmp_path: Path) -> None:
