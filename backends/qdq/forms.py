@@ -11,7 +11,7 @@ from ...ir.errors import BackendError
 from ...ir.graph import Node
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
-from .quantized import dequantize, dynamic_quantize, quantize
+from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
 
 Form = Callable[[Node, Emitter], None]
 
@@ -233,6 +233,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.ConstantOfShape: _constant_of_shape,
     ops.CumSum: _cum_sum,
     ops.Dequantize: dequantize,
+    ops.DynamicDequantize: dynamic_dequantize,
     ops.DynamicQuantize: dynamic_quantize,
     ops.Expand: _with_ints("shape"),
     ops.OneHot: _one_hot,

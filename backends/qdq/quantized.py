@@ -11,7 +11,7 @@ from ...ir.types import Array
 from .emitter import Attribute, Emitter, element_code, operands
 
 _LINEAR = ("uint8", "int8", "uint16", "int16")
-_UINT8 = element_code("uint8")
+_UINT8, _INT32, _FLOAT = (element_code(t) for t in ("uint8", "int32", "float32"))
 
 
 def quantize(node: Node, emitter: Emitter) -> None:
@@ -78,6 +78,18 @@ def dynamic_quantize(node: Node, emitter: Emitter) -> None:
     codes = emitter.step("Add", [codes, zero], base)
     codes = emitter.step("Clip", [codes, number(0), number(255)], base)
     emitter.node("Cast", [codes], [q], {"to": _UINT8}, name=node.name)
+
+
+def dynamic_dequantize(node: Node, emitter: Emitter) -> None:
+    """The op's formula in standard ops; the scale may differ by leading index."""
+    base = node.output.name
+    q, scale, zero = (
+        emitter.step("Cast", [name], base, {"to": _INT32}) if i != 1 else name
+        for i, name in enumerate(operands(node))
+    )
+    exact = emitter.step("Sub", [q, zero], base)
+    real = emitter.step("Cast", [exact], base, {"to": _FLOAT})
+    emitter.node("Mul", [real, scale], [base], name=node.name)
 
 
 def _axis(axis: int | None) -> dict[str, Attribute]:

@@ -1,5 +1,6 @@
 """Networks compiled together, with a feed and what must come out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +27,19 @@ class Compiled:
 
 def compile_networks(target: str, names: list[str], path: Path) -> Compiled:
     """Build the named networks into one artifact."""
+    known = {**LAYERS, **OTHERS, **ISLANDS}
+    return compile_all(target, {name: known[name] for name in names}, path)
+
+
+def compile_all(target: str, networks: dict[str, Callable[[Net], None]], path: Path) -> Compiled:
+    """Build networks into one artifact; skips where this machine cannot run it."""
     description = load(target)
     if lacking := missing_features(description):
         pytest.skip(f"this machine lacks {', '.join(lacking)}")
     net, outputs = Net(), {}
-    for name in names:
+    for name, network in networks.items():
         before = len(net.graph.outputs)
-        {**LAYERS, **OTHERS, **ISLANDS}[name](net)
+        network(net)
         outputs[name] = [v.name for v in net.graph.outputs[before:]]
     build(net.graph, description, path)
     feed = net.feed()
