@@ -30,7 +30,9 @@ def dequantize_accumulator(op: DequantizeAccumulator) -> Formula:
     def formula(frame: Frame, at: list[Expr]) -> Expr:
         acc, scale, zero, wsum, wscale, *bias = (frame.load(i, x) for i, x in enumerate(at))
         exact = tirx.Cast("float32", acc - tirx.Cast("int32", zero) * wsum)
-        value = exact * (scale * wscale)
-        return value + bias[0] if bias else value
+        step = scale * wscale
+        if not bias:
+            return exact * step
+        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", exact, step, bias[0])
 
     return formula

@@ -107,6 +107,11 @@ def f32(value: float) -> Expr:
     return tirx.const(float(value), "float32")
 
 
+def f64(value: float) -> Expr:
+    """A float64 constant."""
+    return tirx.const(float(value), "float64")
+
+
 def i32(value: int) -> Expr:
     """An int32 constant."""
     return tirx.const(value, "int32")

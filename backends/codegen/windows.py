@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as I
 from ...ir.ops.integer import QAveragePool
 from .layout import Strided
 from .loops import Expr, Frame, index_of
-from .pointwise import f32, i32
+from .pointwise import f64, i32
 from .reduction import reduce
 
 MOST_TAPS = 64
@@ -65,10 +65,10 @@ def emit_average_pool(
     """Float mean under the window; padding counts if ``count_include_pad``."""
     x, out = ins[0], outs[0]
     with points(out, frame.lo, frame.hi) as (at, extent):
-        total, count = _total(op, frame, x, at, f32(0), f32(1), lambda v: v)
+        total, count = _total(op, frame, x, at, f64(0), f64(1), lambda v: tirx.Cast("float64", v))
         if op.count_include_pad:
             count = _count_with_pads(op, x, at)
-        frame.store(total / tirx.max(count, f32(1)), index_of(at, out.strides))
+        frame.store(total / tirx.max(count, f64(1)), index_of(at, out.strides))
     return extent
 
 
@@ -183,13 +183,13 @@ def _total(
 
 def _count_with_pads(op: Any, x: Strided, at: Index) -> Expr:
     """Elements under the window that are inside the padded map."""
-    n, count = len(op.kernel), f32(1)
+    n, count = len(op.kernel), f64(1)
     for i in range(n):
         end = x.shape[i + 2] + op.pads[i] + op.pads[i + n]
-        along: Expr = f32(0)
+        along: Expr = f64(0)
         for t in range(op.kernel[i]):
             inside = at[i + 2] * op.strides[i] + t * op.dilations[i] < end
-            along = along + tirx.Select(inside, f32(1), f32(0))
+            along = along + tirx.Select(inside, f64(1), f64(0))
         count = count * along
     return count
 
@@ -202,6 +202,6 @@ def emit_global(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[St
         return reduce(frame, x, outs[0], axes, start, lambda a, v: tirx.max(a, v), lambda t: t)
     count = float(np.prod(x.shape[2:]))
     return reduce(
-        frame, x, outs[0], axes, f32(0),
-        lambda a, v: a + tirx.Cast("float32", v), lambda t: t / f32(count),
+        frame, x, outs[0], axes, f64(0),
+        lambda a, v: a + tirx.Cast("float64", v), lambda t: t / f64(count),
     )  # fmt: skip

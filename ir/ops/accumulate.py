@@ -1,4 +1,4 @@
-"""Exact sums of integer products: the accumulators of integer convolutions."""
+"""Arithmetic that every machine does alike: exact sums of integer products, fused multiply-add."""
 
 from collections.abc import Sequence
 
@@ -43,3 +43,22 @@ def conv_accumulate(
         block = acc.reshape(batch, *sizes, per).astype(np.int64)
         out[:, g * per : (g + 1) * per] = np.moveaxis(block, -1, 1)
     return out
+
+
+def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
+    """``a * b + c`` of float32 arrays with one rounding, as the machine's instruction does it.
+
+    The product is exact in float64; the sum is rounded to odd there, so that the second rounding
+    to float32 cannot go wrong (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums",
+    2008, section 3).
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    wide = np.asarray(c, np.float64)
+    total = np.atleast_1d(product + wide)
+    back = total - product
+    error = (product - (total - back)) + (wide - back)
+    bits = total.view(np.int64)
+    even = (error != 0) & (bits & 1 == 0) & np.isfinite(error)
+    away = (error > 0) == (total > 0)
+    odd = np.where(even, np.where(away, bits + 1, bits - 1), bits)
+    return odd.view(np.float64).astype(np.float32).reshape(np.shape(product + wide))

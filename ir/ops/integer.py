@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..types import Array, Quantization, TensorType
-from .accumulate import conv_accumulate
+from .accumulate import conv_accumulate, fused_multiply_add
 from .base import (
     Op,
     Operands,
@@ -352,9 +352,9 @@ class QPad(Op):
 class DequantizeAccumulator(Op):
     """Result of a layer whose input was quantized dynamically, in float32 (a float island).
 
-    ``float32(acc - zp * wsum[c]) * (scale * wscale[c]) + bias[c]``.  Operands: acc int32, scale
-    float32 and zero point uint8 (broadcastable), wsum int32[C], wscale float32[C], bias float32[C]
-    or none.  ``axis`` is the channel axis of acc.
+    ``float32(acc - zp * wsum[c]) * (scale * wscale[c]) + bias[c]``, the last two a fused
+    multiply-add.  Operands: acc int32, scale float32 and zero point uint8 (broadcastable), wsum
+    int32[C], wscale float32[C], bias float32[C] or none.  ``axis`` is the channel axis of acc.
     """
 
     axis: int = 1
@@ -369,9 +369,11 @@ class DequantizeAccumulator(Op):
         shape = [1] * acc.ndim
         shape[self.axis] = -1
         exact = acc - given(ins, 2).astype(np.int32) * given(ins, 3).reshape(shape)
-        out = exact.astype(np.float32) * (given(ins, 1) * given(ins, 4).reshape(shape))
+        real, step = exact.astype(np.float32), given(ins, 1) * given(ins, 4).reshape(shape)
         bias = optional(ins, 5)
-        return [out if bias is None else out + bias.reshape(shape)]
+        if bias is None:
+            return [real * step]
+        return [fused_multiply_add(real, step, bias.reshape(shape))]
 
 
 def _known(d: int | str) -> int:

@@ -236,12 +236,15 @@ class MaxPool(Pool):
 
 @dataclass(frozen=True)
 class AveragePool(Pool):
-    """Mean of the elements under each window; padding counts as zeros if ``count_include_pad``."""
+    """Mean of the elements under each window, summed in float64.
+
+    Padding counts as zeros if ``count_include_pad``.
+    """
 
     count_include_pad: bool = False
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x, n = given(ins), len(self.kernel)
+        x, n = given(ins).astype(np.float64), len(self.kernel)
         ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
         counter: Pool = self
         if self.count_include_pad:
@@ -250,7 +253,8 @@ class AveragePool(Pool):
             )
             counter = Pool(self.kernel, self.strides, (0,) * 2 * n, self.dilations, self.ceil_mode)
         total = self.reduce(x, 0, np.add)
-        return [np.divide(total, np.maximum(counter.reduce(ones, 0, np.add), 1))]
+        mean = np.divide(total, np.maximum(counter.reduce(ones, 0, np.add), 1))
+        return [mean.astype(given(ins).dtype)]
 
 
 @dataclass(frozen=True)
@@ -275,11 +279,12 @@ class GlobalPool(Op):
 
 
 class GlobalAveragePool(GlobalPool):
-    """Mean over all spatial axes."""
+    """Mean over all spatial axes, summed in float64."""
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)
-        return [np.mean(x, tuple(range(2, x.ndim)), keepdims=True, dtype=x.dtype)]
+        mean = np.mean(x, tuple(range(2, x.ndim)), keepdims=True, dtype=np.float64)
+        return [mean.astype(x.dtype)]
 
 
 class GlobalMaxPool(GlobalPool):
