@@ -8,6 +8,7 @@ import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import scoring
 from .columns import columns
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
-from .ir.errors import ContractError, DataError
+from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.types import Array
@@ -86,6 +87,7 @@ def compile_to(
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
     graph = load_concrete(job.model, job.input_shapes, lambda specs: _shown(job, specs))
+    _check_patterns(job, graph)
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
@@ -100,6 +102,16 @@ def compile_to(
     report.write(directory)
     show.done()
     return report
+
+
+def _check_patterns(job: Job, graph: Graph) -> None:
+    names = [node.name for node in graph.nodes]
+    for pattern in job.keep_float:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise DataError(
+                f"--keep-float {pattern!r} matches no layer; {nearest(pattern, names)} "
+                "(qc inspect MODEL lists all)"
+            )
 
 
 def _shown(job: Job, specs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:

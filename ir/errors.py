@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+SHOWN = 16
+"""Names listed where none is near."""
+
+
 class QcError(Exception):
     """Base of all errors of this package; its message is one line for a person."""
 
@@ -44,4 +48,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that ends an error about an unknown ``name``: the nearest known one, else all."""
     known = sorted(known)
     close = get_close_matches(name, known, 1, 0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"

@@ -35,10 +35,15 @@ MASK = 1e6
 
 @dataclass
 class Plan:
-    """Bits of the codes per value, groups of values that share a scale, hosts of fused sums."""
+    """Bits of the codes per value, groups of values that share a scale, hosts of fused sums.
+
+    ``joints``: operand and result of concatenations that share a scale only where their ranges
+    are alike; elsewhere the operand is requantized on its way in.
+    """
 
     bits: dict[str, int] = field(default_factory=dict)
     group: dict[str, str] = field(default_factory=dict)
+    joints: list[tuple[str, str]] = field(default_factory=list)
     hosts: dict[str, str] = field(default_factory=dict)
     why_float: dict[str, str] = field(default_factory=dict)
 
@@ -288,9 +293,20 @@ def _tie(graph: Graph, node: Node, out: Plan) -> None:
     coded = [v for v in node.outputs if v.name in out.bits]
     if not coded:
         return
+    first = coded[0].name
     for value in (*node.outputs, *_reads(node, "mover")):
-        if value.name in out.bits and out.bits[value.name] == out.bits[coded[0].name]:
-            out.tie(value.name, coded[0].name)
+        if value.name not in out.bits or out.bits[value.name] != out.bits[first]:
+            continue
+        if node.op.name == "Concat" and value is not coded[0] and not _made_for(graph, value):
+            out.joints.append((value.name, first))
+        else:
+            out.tie(value.name, first)
+
+
+def _made_for(graph: Graph, value: Value) -> bool:
+    """Whether ``value`` is computed for its one reader alone, whose scale then costs nothing."""
+    maker = value.producer
+    return maker is not None and maker.op.name not in MOVERS and graph.sole_use(value) is not None
 
 
 def _takes_part(node: Node, out: Plan) -> bool:

@@ -20,7 +20,7 @@ from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .plan import role
-from .quantize import quantize_weights
+from .quantize import check_weight_bits, quantize_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class QuantizeDynamic(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
 
     weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse widths that int8 cannot hold."""
+        check_weight_bits(self.name, self.weight_bits)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize layer by layer; layers with the same input share its codes."""

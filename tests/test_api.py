@@ -129,6 +129,8 @@ def test_folders_of_others_are_refused(place: Path, tmp_path: Path) -> None:
         ({"recipe": "int9"}, PreconditionError, "did you mean 'int8'"),
         ({"recipe": "int8"}, DataError, "needs calibration data; give --calib"),
         ({"options": {"quantise.weight_bits": 4}}, PreconditionError, "did you mean 'quantize"),
+        ({"options": {"quantize-dynamic.weight_bits": 9}}, PreconditionError, "from 2 to 8"),
+        ({"keep_float": ["cnv*"]}, DataError, "'cnv[*]' matches no layer; did you mean 'conv'"),
         ({"max_drop": 1.0}, DataError, "give --eval"),
         ({"input_shapes": {"X": (1, 2, 8, 8)}}, FrontendError, "no input 'X'"),
         ({"input_shapes": {"x": (1, 2, 8, 9)}}, QcError, "x"),

@@ -1,9 +1,11 @@
-"""Scales of weights: rows that lie on a grid keep it, all others span the codes."""
+"""Weights: rows that lie on a grid keep it, others span the codes; rounding errors cancel."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qc.passes.quantize import grid_step, weight_scales
+from qc.passes.quantize import balanced, grid_step, weight_scales
 
 
 def loss(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -41,3 +43,17 @@ def test_constant_weights_have_no_grid(rows: np.ndarray) -> None:
 def test_a_large_bias_fits_in_int32() -> None:
     scale = weight_scales(np.array([[0.01, 0.02]]), np.array([1e6]), 1e-3, 8)
     assert abs(1e6 / (scale[0] * 1e-3)) < 2**30
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 9, 25]), st.integers(1, 20))
+def test_rounding_errors_cancel_over_filters_and_rows(seed: int, taps: int, inputs: int) -> None:
+    rows = np.random.default_rng(seed).normal(0, 40, (4, inputs * taps))
+    error = balanced(rows, taps) - rows
+    assert np.abs(error.sum(1)).max() <= 0.5 + 1e-9
+    assert np.abs(error).max() <= 2.0
+    assert np.abs(np.rint(rows) - rows).mean() <= np.abs(error).mean() + 1e-12
+
+
+def test_whole_numbers_stay() -> None:
+    rows = np.random.default_rng(0).integers(-127, 128, (5, 18)).astype(np.float64)
+    np.testing.assert_array_equal(balanced(rows, 9), rows)
