@@ -207,6 +207,15 @@ def test_difference_counts() -> None:
         found.update({"y": a}, {"y": a.astype(np.float64)})
 
 
+@pytest.mark.parametrize(("gap", "fine"), [(0.0, True), (0.002, True), (0.05, False)])
+def test_islands_may_move_a_step_but_not_the_outputs(gap: float, fine: bool) -> None:
+    a = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    found = scoring.Difference()
+    found.update({"y": a + np.float32(gap)}, {"y": a})
+    assert found.passes(islands=True) == fine
+    assert found.passes(islands=False) == (gap == 0)
+
+
 def test_outputs_are_joined_by_the_rule() -> None:
     assert scoring.join([np.zeros((1, 4))] * 3, 1).shape == (3, 4)
     assert scoring.join([np.zeros((2, 1, 4))] * 3, 1).shape == (3, 2, 1, 4)
