@@ -71,6 +71,7 @@ class QuantizeStatic(Pass):
                 scale = coded_scale(node.operands[0])
                 quantize_weights(graph, node, scale, self.weight_bits)
                 layers += 1
+        graph.prune()
         return {"rewrites": len(coded) + layers, "layers": layers, "activations": len(coded)}
 
 

@@ -269,3 +269,30 @@ def test_dynamic_does_not_depend_on_the_batch() -> None:
     for i in range(4):
         part = next(iter(evaluate(alone, {"x": x[i : i + 1]}).values()))
         assert np.array_equal(whole[i : i + 1], part)
+
+
+def test_float_weights_are_gone_after_quantization() -> None:
+    b = Builder()
+    quantized, _, _ = both(b, anchor(b, b.op("Relu", b.conv(b.x, 16))))
+    assert [v.name for v in quantized.constants if not v.uses] == []
+
+
+@pytest.mark.parametrize(("factor", "shared"), [(1.05, True), (20.0, False)])
+def test_a_concatenation_joins_scales_only_where_ranges_are_alike(
+    factor: float, shared: bool
+) -> None:
+    b = Builder()
+    x = b.op("Relu", b.conv(b.x, 16))
+    y = b.op("Mul", x, b.const([factor]))
+    joined = b.op("Concat", x, y, axis=1)
+    quantized, integer, feeds = both(b, anchor(b, joined), b.op("Relu", b.conv(x, 16)))
+    steps = {
+        n.operands[0].name: n.op.scale[0] for n in quantized.nodes if isinstance(n.op, Quantize)
+    }
+    wide, narrow = steps[joined.name], steps[x.name]
+    assert (wide == narrow) == shared
+    assert shared or narrow < wide / 5
+    for feed in feeds:
+        a, c = evaluate(quantized, feed), evaluate(integer, feed)
+        for name in a:
+            assert sqnr_db([a[name]], [c[name]]) > 25
