@@ -59,11 +59,12 @@ class PassManager:
         self.check_order(graph.properties)
         graph = graph.copy()
         probes = context.probes(graph)
+        fresh = ledger is None
         if ledger is None:
             ledger = Ledger()
             row = ledger.add("load", Kind.ANALYSIS, 0.0, {}, graph)
             row.metric = context.evaluate(graph) if context.evaluate else None
-        if not self._reference:
+        if fresh or not self._reference:
             self._reference = self._last = _outputs(graph, context, probes)
         for one in self.passes:
             self._step(one, graph, context, ledger, probes)

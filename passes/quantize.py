@@ -113,7 +113,7 @@ def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Sc
 
 @dataclass(frozen=True)
 class _Span:
-    """The union of some ranges, and the width of the narrowest of them."""
+    """The union of some ranges, and the width of the narrowest group of those joined."""
 
     low: float
     high: float
@@ -122,7 +122,7 @@ class _Span:
     @staticmethod
     def of(ranges: list[tuple[float, float]]) -> "_Span":
         low, high = min(0.0, *(a for a, _ in ranges)), max(0.0, *(b for _, b in ranges))
-        return _Span(low, high, max(max(b, 0.0) - min(a, 0.0) for a, b in ranges))
+        return _Span(low, high, high - low)
 
     def joined(self, other: "_Span") -> "_Span":
         low, high = min(self.low, other.low), max(self.high, other.high)

@@ -13,7 +13,7 @@ from ...ir.ops.base import window_output
 from .layout import LANES, Halo
 
 SPATIAL = frozenset({
-    "QConv", "QAveragePool", "QResize", "Conv", "ConvTranspose", "MaxPool", "AveragePool",
+    "QConv", "QAveragePool", "Conv", "ConvTranspose", "MaxPool", "AveragePool",
     "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace", "SpaceToDepth",
     "BatchNormalization", "InstanceNormalization", "LRN", "GroupNormalization",
 })  # fmt: skip

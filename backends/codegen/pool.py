@@ -152,4 +152,6 @@ def _last_words(worker: _Worker) -> str:
 def _spawn() -> _Worker:
     command = [sys.executable, "-c", _BOOT, str(_ROOT)]
     pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
-    return _Worker(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors), errors)
+    whole = {k: v for k, v in os.environ.items() if k != "TVM_USE_RUNTIME_LIB"}
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=whole)
+    return _Worker(process, errors)

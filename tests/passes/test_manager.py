@@ -110,6 +110,14 @@ def test_lowering_is_compared_with_the_simulation_before_it() -> None:
         )
 
 
+def test_a_manager_that_is_used_again_starts_afresh() -> None:
+    manager = PassManager([Canonicalize()])
+    manager.run(small().graph, Context(verify=True))
+    other = residual_net()
+    _, ledger = manager.run(other.graph, Context(calibration=other.feeds(2), verify=True))
+    assert ledger.rows[-1].sqnr_db is None or ledger.rows[-1].sqnr_db > 80
+
+
 def test_the_input_graph_is_untouched() -> None:
     net = residual_net()
     before = str(net.graph)

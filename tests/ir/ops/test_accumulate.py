@@ -30,12 +30,11 @@ def test_one_rounding(a: float, b: float, c: float) -> None:
 
 
 def test_double_rounding_is_avoided() -> None:
-    one = np.float32(1)
-    a, b = one + np.float32(2.0**-23), np.float32(2.0**-24) + np.float32(2.0**-47)
-    naive = np.float32(np.float64(a) * np.float64(b) + np.float64(one))
-    exact = rounded(Fraction(float(a)) * Fraction(float(b)) + 1)
-    assert fused_multiply_add(a, b, one) == exact
-    assert naive in (exact, np.nextafter(exact, one))
+    a, b = np.float32(1 + 2.0**-18), np.float32(2.0**-24 * (1 - 2.0**-18))
+    c = np.float32(1 + 2.0**-23)
+    exact = rounded(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
+    assert np.float32(np.float64(a) * np.float64(b) + np.float64(c)) != exact
+    assert fused_multiply_add(a, b, c) == exact
 
 
 def test_broadcasting() -> None:
