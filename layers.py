@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 
 from .ir.graph import Graph, Node
+from .ir.ops.integer import IntegerOp
+from .ir.ops.quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
 from .ir.types import Array
 from .metrics import Sqnr
 from .passes.context import Context
@@ -15,12 +17,11 @@ MOVES = frozenset({
 })  # fmt: skip
 """Ops that compute nothing: they are no layers."""
 
-_INTEGER_MODULES = ("integer", "quantize")
-
 
 def is_integer(node: Node) -> bool:
     """Whether a node of a folded graph computes on codes (or makes or reads them)."""
-    return type(node.op).__module__.rpartition(".")[2] in _INTEGER_MODULES
+    codes = (Quantize, Dequantize, DynamicQuantize, DynamicDequantize)
+    return isinstance(node.op, (IntegerOp, *codes))
 
 
 def islands(graph: Graph) -> list[Node]:

@@ -13,6 +13,7 @@ from ..ir.errors import DataError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph
 from ..ir.types import Array
+from .moments import Moments
 
 Feed = Mapping[str, Array]
 Run = Callable[[Feed], dict[str, Array]]
@@ -68,6 +69,7 @@ class Context:
     keep_float: Sequence[str] = ()
     samples: int = 4
     ranges: dict[str, Range] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
     why_float: dict[str, str] = field(default_factory=dict)
 
     def feeds(self, purpose: str) -> Iterator[Feed]:

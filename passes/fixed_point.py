@@ -48,6 +48,14 @@ def mean_multipliers(
     return tuple((n, round(ratio / n * 2.0**shift)) for n in sorted(set(counts))), shift
 
 
+def fixed_shares(shares: Array, bits: int) -> Array:
+    """int32 numbers near ``shares * 2**bits`` whose rows sum to exactly ``2**bits``."""
+    whole = np.rint(shares * 2.0**bits).astype(np.int32)
+    rows = np.arange(len(whole))
+    whole[rows, shares.argmax(1)] += 2**bits - whole.sum(1, dtype=np.int32)
+    return whole
+
+
 def exp_tables(scale: float) -> tuple[Array, Array]:
     """uint32 tables of ``exp(-scale * 256 * i)`` and ``exp(-scale * i)`` in units of ``2**-31``."""
     steps = np.arange(256, dtype=np.float64)

@@ -21,8 +21,8 @@ from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .codes import integers_of
 from .context import Context
-from .quantize import channel_axis
 from .quantize_dynamic import row_sums
+from .quantize_weights import channel_axis
 
 
 @dataclass(frozen=True)

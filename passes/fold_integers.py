@@ -21,14 +21,14 @@ from typing import ClassVar
 import numpy as np
 
 from ..ir.graph import Graph, Node, Value
-from ..ir.ops.integer import QTable
+from ..ir.ops.integer import IntegerOp, QTable
 from ..ir.ops.quantize import Dequantize, Quantize
 from ..ir.types import Array
 from . import integer_layers as build
 from .base import Kind, Pass, Statistics
 from .codes import Codes, Units, codes_of, private
 from .context import Context
-from .plan import CLAMPS, MOVERS, POOLS, SUMS, UNARY
+from .plan import CLAMPS, MOVERS, POOLS, SUMS, UNARY, interpolates
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FoldIntegers(Pass):
                 folds += 1
                 graph.replace(node.output, real)
         graph.prune()
-        counts = Counter(n.op.name for n in graph.nodes if n.op.name.startswith("Q"))
+        counts = Counter(n.op.name for n in graph.nodes if isinstance(n.op, IntegerOp))
         islands = sum(1 for n in graph.nodes if _is_island(n))
         return {"rewrites": folds, "float_nodes": islands, **counts}
 
@@ -142,6 +142,8 @@ def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
             return None
         moved.append(_requantize(graph, codes, units, root))
     op = node.op
+    if interpolates(node):
+        return build.interpolation(graph, node, moved[0], root)
     if op.name == "Pad":
         op = replace(op, value=float(units.zero))  # type: ignore[call-arg]
     rest = node.inputs[len(data) :]
@@ -229,4 +231,4 @@ def _is_unary(node: Node) -> bool:
 
 def _is_island(node: Node) -> bool:
     reals = any(v.type.is_float for v in node.outputs)
-    return reals and not isinstance(node.op, Dequantize) and not node.op.name.startswith("Q")
+    return reals and not isinstance(node.op, Dequantize | IntegerOp)

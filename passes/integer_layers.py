@@ -13,9 +13,11 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.integer import Epilogue, QAveragePool, QConv, QMatMul, QMul, QSoftmax, QSum, Residual
+from ..ir.ops.integer_resize import QResize
+from ..ir.ops.resize import Resize
 from ..ir.types import Array
 from .codes import Codes, Units, codes_of, integers_of
-from .fixed_point import exp_tables, fixed_sum, mean_multipliers, residual_shift
+from .fixed_point import exp_tables, fixed_shares, fixed_sum, mean_multipliers, residual_shift
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,22 @@ def average(graph: Graph, node: Node, units: Units, at: Node) -> Value | None:
     )  # fmt: skip
     name = f"{node.output.name}.q"
     return graph.add(made, [x.value], names=[name], origin=node.provenance, before=at).output
+
+
+def interpolation(graph: Graph, node: Node, codes: Value, at: Node) -> Value | None:
+    """A linear Resize of codes, which keep their scale."""
+    op, before, after = node.op, codes.shape, node.output.shape
+    assert isinstance(op, Resize)
+    axes = op.moved_axes(before, after)
+    if codes.type.dtype != "uint8" or not axes:
+        return None if axes else codes
+    name, bits, inputs = node.output.name, 22 // len(axes), [codes]
+    for axis in axes:
+        indices, weights = op.taps(axis, before[axis], after[axis])
+        inputs.append(graph.constant(indices.astype(np.int32), f"{name}.indices"))
+        inputs.append(graph.constant(fixed_shares(weights, bits), f"{name}.weights"))
+    made = QResize(tuple(axes), bits)
+    return graph.add(made, inputs, names=[f"{name}.q"], origin=node.provenance, before=at).output
 
 
 def softmax(graph: Graph, node: Node, at: Node) -> Value | None:

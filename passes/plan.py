@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..ir.graph import Graph, Node, Value
+from ..ir.ops.resize import Resize
 
 ANCHORS = frozenset({"Conv", "Gemm", "MatMul"})
 MOVERS = frozenset({
@@ -117,6 +118,17 @@ def role(node: Node, keep_float: Sequence[str] = ()) -> str:
     return "softmax" if name == "Softmax" else f"float: {name} has no integer form"
 
 
+def interpolates(node: Node) -> bool:
+    """Whether ``node`` is a linear Resize that codes can do in fixed point."""
+    op = node.op
+    return (
+        isinstance(op, Resize)
+        and op.mode == "linear"
+        and not (op.antialias or op.exclude_outside or op.scales is op.sizes)
+        and node.operands[0].type.rank <= 5
+    )
+
+
 def fusable_clamp(graph: Graph, value: Value) -> Node | None:
     """The clamp that alone reads ``value``, if one does."""
     user = graph.sole_use(value)
@@ -150,8 +162,8 @@ def _mover(node: Node) -> str:
         return "float: joins a constant"
     if name == "Gather" and not node.operands[1].is_constant:
         return "float: indices known only at run time"
-    if name == "Resize" and getattr(node.op, "mode", "nearest") != "nearest":
-        return "float: interpolates"
+    if isinstance(node.op, Resize) and not (node.op.mode == "nearest" or interpolates(node)):
+        return "float: interpolates by cubics, or sizes known only at run time"
     if name == "Pad":
         zero = getattr(node.op, "value", 0.0) == 0 and len(node.operands) == 1
         if getattr(node.op, "mode", "constant") != "constant" or not zero:
@@ -282,7 +294,10 @@ def _chain(graph: Graph, start: Node, roles: dict[int, str]) -> tuple[list[Value
         if not (
             clamps
             or kind == "pool"
-            or (kind == "mover" and user.op.name not in ("Concat", "Split"))
+            or (
+                (kind == "mover" and user.op.name not in ("Concat", "Split"))
+                and not interpolates(user)
+            )
         ):
             return values, pools
         pools |= kind == "pool"

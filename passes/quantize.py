@@ -20,28 +20,26 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.errors import PassError, PreconditionError
-from ..ir.graph import Graph, Node, Value
+from ..ir.errors import PassError
+from ..ir.graph import Graph, Value
 from ..ir.ops.quantize import Dequantize, Quantize
-from ..ir.types import Array, PerAxis, Quantization, TensorType
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .plan import Plan, plan, role
+from .quantize_weights import WeightCodes, quantize_weights
 
 Scale = tuple[float, int]
 
 ALIKE = 1.2
 """Values joined by a concatenation share a scale if that coarsens none by more than this factor."""
 
-GRID_TOLERANCE = 1e-3
-"""How far from a point of its grid a dequantized weight may lie, in steps (float32 rounding)."""
-
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
     """Insert Quantize/Dequantize by the calibrated ranges; see the module's documentation.
 
-    ``weight_bits``: 2 to 8.  Establishes ``quantized``.
+    ``weight_bits``: 2 to 8; ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
+    ``calibrate`` learned the moments of a layer's inputs.  Establishes ``quantized``.
     """
 
     name: ClassVar[str] = "quantize"
@@ -50,10 +48,11 @@ class QuantizeStatic(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
 
     weight_bits: int = 8
+    rounding: str = "gptq"
 
     def __post_init__(self) -> None:
-        """Refuse widths that int8 cannot hold."""
-        check_weight_bits(self.name, self.weight_bits)
+        """Refuse what weights cannot be rounded to."""
+        WeightCodes(self.weight_bits, self.rounding).check(self.name)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
@@ -69,16 +68,11 @@ class QuantizeStatic(Pass):
         for node in anchors:
             if node.operands[1].is_constant and node.operands[0].name in coded_names(coded):
                 scale = coded_scale(node.operands[0])
-                quantize_weights(graph, node, scale, self.weight_bits)
+                how = WeightCodes(self.weight_bits, self.rounding)
+                quantize_weights(graph, node, scale, how, context.moments.get(node.output.name))
                 layers += 1
         graph.prune()
         return {"rewrites": len(coded) + layers, "layers": layers, "activations": len(coded)}
-
-
-def check_weight_bits(name: str, bits: int) -> None:
-    """``PreconditionError`` unless ``bits`` is from 2 to 8."""
-    if not 2 <= bits <= 8:
-        raise PreconditionError(f"{name}.weight_bits = {bits} must be from 2 to 8")
 
 
 def coded_names(coded: dict[str, Value]) -> set[str]:
@@ -159,104 +153,6 @@ def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
         graph.outputs = [d.output if v is value else v for v in graph.outputs]
         graph._swap_names(value, d.output)
     return d.output
-
-
-def channel_axis(node: Node) -> int:
-    """The axis of the weights that runs over output channels."""
-    return 0 if node.op.name == "Conv" else 1
-
-
-def quantize_weights(graph: Graph, node: Node, input_scale: float, bits: int) -> None:
-    """Replace weights and bias of an anchor by dequantized integers."""
-    weight, bias = node.operands[1], node.operands[2] if len(node.operands) > 2 else None
-    axis = channel_axis(node)
-    assert weight.data is not None
-    flat = np.moveaxis(np.asarray(weight.data, np.float64), axis, 0).reshape(weight.shape[axis], -1)
-    b = None if bias is None or bias.data is None else _bias(bias.data, len(flat))
-    scale = weight_scales(flat, b, input_scale, bits)
-    top = 2 ** (bits - 1) - 1
-    taps = int(np.prod(weight.shape[2:])) if axis == 0 else 1
-    q = np.clip(balanced(flat / scale[:, None], taps), -top, top).astype(np.int8)
-    shape = np.moveaxis(np.empty(weight.shape, bool), axis, 0).shape
-    codes = np.moveaxis(q.reshape(shape), 0, axis)
-    inputs = [node.inputs[0], _dequantized(graph, node, weight.name, codes, scale, axis)]
-    if b is not None and bias is not None:
-        unit = np.asarray(scale * input_scale, np.float32)
-        whole = np.rint(b / unit).astype(np.int64)
-        inputs.append(_dequantized(graph, node, bias.name, whole.astype(np.int32), unit, 0))
-    graph.set_inputs(node, inputs)
-
-
-def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int) -> Array:
-    """Float32 scale per output channel; large enough that the bias fits well inside int32.
-
-    Rows that lie on a grid already (weights of a network trained with quantization and then
-    dequantized) keep it where the codes reach that far, and so lose nothing.
-    """
-    top = 2 ** (bits - 1) - 1
-    reach = np.abs(rows).max(1, initial=0.0)
-    scale = reach / top
-    step = grid_step(rows)
-    if step is not None:
-        steps = np.rint(reach / step)
-        fits = (steps > 0) & (steps <= top)
-        scale[fits] = step / (top // steps[fits])
-    if bias is not None:
-        scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29))
-    scale = np.where(scale > 0, scale, 1.0)
-    return np.maximum(scale.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
-
-
-def balanced(rows: Array, taps: int) -> Array:
-    """Integers near ``rows`` whose errors sum to less than one half over each filter and each row.
-
-    Inputs of one sign (images, what a ReLU lets through) turn a sum of rounding errors into an
-    offset of the whole channel, which hurts more than the errors themselves.  ``taps``: weights
-    of one filter, which lie together in a row.  Guo et al., "SQuant: On-the-Fly Data-Free
-    Quantization via Diagonal Hessian Approximation", 2022, section 3, in two of its three stages.
-    """
-    codes = np.rint(rows)
-    for width in dict.fromkeys(w for w in (taps, rows.shape[1]) if w > 1):
-        real, whole = rows.reshape(-1, width), codes.reshape(-1, width)
-        error = whole - real
-        total = error.sum(1, keepdims=True)
-        order = np.argsort(-error * np.sign(total), axis=1, kind="stable")
-        flips = np.arange(width) < np.rint(np.abs(total))
-        change = np.zeros_like(whole)
-        np.put_along_axis(change, order, np.where(flips, np.sign(total), 0.0), 1)
-        codes = (whole - change).reshape(rows.shape)
-    return codes
-
-
-def grid_step(weights: Array) -> float | None:
-    """The step of the uniform grid through zero, of at most 511 points, that all weights lie on."""
-    points = np.unique(np.abs(weights))
-    if not 2 <= len(points) <= 256:
-        return None
-    step = float(np.diff(points).min())
-    step = float(points[-1]) / max(round(points[-1] / step), 1)
-    multiples = points / step
-    on_it = multiples[-1] <= 255.5 and np.abs(multiples - np.rint(multiples)).max() < GRID_TOLERANCE
-    return step if on_it else None
-
-
-def _dequantized(
-    graph: Graph, node: Node, name: str, codes: Array, scale: Array, axis: int
-) -> Value:
-    scales = tuple(float(s) for s in np.asarray(scale, np.float32))
-    zeros = (0,) * len(scales)
-    quant = Quantization(scales, zeros, PerAxis(axis))
-    typed = TensorType(codes.dtype.name, tuple(codes.shape), quant)
-    constant = graph.constant(codes, f"{name}.q", typed)
-    op = Dequantize(scales, zeros, axis)
-    return graph.add(op, [constant], names=[f"{name}.d"], before=node).output
-
-
-def _bias(data: Array, channels: int) -> Array:
-    flat = np.asarray(data, np.float64).ravel()
-    if flat.size not in (1, channels):
-        raise PassError(f"a bias of {flat.size} numbers for {channels} channels")
-    return np.broadcast_to(flat, (channels,))
 
 
 def _range(value: Value, context: Context) -> tuple[float, float]:

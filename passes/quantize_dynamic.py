@@ -1,7 +1,8 @@
 """``quantize-dynamic``: int8 weights; activations quantized by their own range at run time.
 
 Nothing is made up: without calibration data no range is guessed.  One scale per row (token) for
-matrix products and per sample for convolutions, so that results do not depend on the batch.  ::
+matrix products, per sample for convolutions, so that results do not depend on the batch, and per
+sample and channel for depthwise ones, which have an accumulator for every channel anyway.  ::
 
     %y = Conv(%x, %w, %b)
     ->
@@ -20,7 +21,7 @@ from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .plan import role
-from .quantize import check_weight_bits, quantize_weights
+from .quantize_weights import WeightCodes, quantize_weights
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class QuantizeDynamic(Pass):
 
     def __post_init__(self) -> None:
         """Refuse widths that int8 cannot hold."""
-        check_weight_bits(self.name, self.weight_bits)
+        WeightCodes(self.weight_bits).check(self.name)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize layer by layer; layers with the same input share its codes."""
@@ -50,18 +51,26 @@ class QuantizeDynamic(Pass):
                     context.why_float[node.name] = why
                 continue
             x = node.operands[0]
-            axis = 1 if node.op.name == "Conv" else x.type.rank - 1
+            axis = _first_reduced(node)
             key = (id(x), axis)
             if key not in shared:
                 shared[key] = _dynamic(graph, node, x, axis)
             graph.set_inputs(node, [shared[key], *node.inputs[1:]])
             bias = node.inputs[2:]
             graph.set_inputs(node, node.inputs[:2])
-            quantize_weights(graph, node, 1.0, self.weight_bits)
+            quantize_weights(graph, node, 1.0, WeightCodes(self.weight_bits, "squant"))
             graph.set_inputs(node, [*node.inputs, *bias])
             layers += 1
         graph.prune()
         return {"rewrites": layers, "layers": layers}
+
+
+def _first_reduced(node: Node) -> int:
+    """The first axis of the input that shares a scale with all axes after it."""
+    if node.op.name != "Conv":
+        return node.operands[0].type.rank - 1
+    outputs, inputs = node.operands[1].shape[:2]
+    return 2 if inputs == 1 and node.op.group == outputs else 1  # type: ignore[attr-defined]
 
 
 def _dynamic(graph: Graph, node: Node, x: Value, axis: int) -> Value:

@@ -36,6 +36,19 @@ def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float
     The error is that of the codes themselves, so that spikes count as what they lose: the zeros
     after a ReLU nothing, the values at the upper end of a ReLU6 what clipping takes from them.
     """
+    return _least_error(h, levels, 2)
+
+
+def least_cubes(h: Histogram, levels: int, share: float) -> tuple[float, float]:
+    """The least mean cubed magnitude of the error.
+
+    Clipping errs in one direction and on the largest values, rounding in both: later layers
+    average the latter out.  The cube weighs clipping more than the square does.
+    """
+    return _least_error(h, levels, 3)
+
+
+def _least_error(h: Histogram, levels: int, power: int) -> tuple[float, float]:
     used = h.counts > 0
     x, n = h.centers[used], h.counts[used].astype(np.float64)
 
@@ -45,7 +58,7 @@ def least_squares(h: Histogram, levels: int, share: float) -> tuple[float, float
             return np.inf
         zero = np.rint(-low / step)
         q = np.clip(np.rint(x / step) + zero, 0, levels - 1)
-        return float((n * np.square((q - zero) * step - x)).sum())
+        return float((n * np.abs((q - zero) * step - x) ** power).sum())
 
     return _search(h, error)
 
@@ -90,6 +103,7 @@ METHODS: dict[str, Callable[[Histogram, int, float], tuple[float, float]]] = {
     "min-max": min_max,
     "percentile": percentile,
     "mse": least_squares,
+    "l3": least_cubes,
     "entropy": entropy,
 }
 

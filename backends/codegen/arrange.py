@@ -14,8 +14,8 @@ from .layout import LANES, Halo
 
 SPATIAL = frozenset({
     "QConv", "QAveragePool", "Conv", "ConvTranspose", "MaxPool", "AveragePool",
-    "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace", "SpaceToDepth",
-    "BatchNormalization", "InstanceNormalization", "LRN", "GroupNormalization",
+    "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "QResize", "DepthToSpace",
+    "SpaceToDepth", "BatchNormalization", "InstanceNormalization", "LRN", "GroupNormalization",
 })  # fmt: skip
 PADDED = frozenset({"QConv", "Conv"})
 _RESHAPING = frozenset({

@@ -43,6 +43,7 @@ _EMITTERS: dict[str, Emitter] = {
     "GatherElements": picking.emit_gather_elements,
     "GatherND": picking.emit_gather_nd,
     "QPad": picking.emit_qpad,
+    "QResize": picking.emit_qresize,
     "QAveragePool": windows.emit_qaverage_pool,
     "MaxPool": windows.emit_max_pool,
     "AveragePool": windows.emit_average_pool,

@@ -72,8 +72,7 @@ def lower_resize(low: Lowering, node: Node) -> None:
     x, out = node.operands[0], node.output
     if op.scales is None and op.sizes is None:
         raise BackendError(f"node {node.name!r}: Resize needs constant scales or sizes")
-    sizes = enumerate(zip(x.shape, out.shape, strict=True))
-    axes = [i for i, (a, b) in sizes if _moves(op, i, a, b)]
+    axes = op.moved_axes(x.shape, out.shape)
     if not axes:
         rename(low, x, out)
     elif op.mode == "nearest":
@@ -99,16 +98,8 @@ def _call(
     low.generic(Pick(tuple(maps), value), [source, *places], [target])
 
 
-def _moves(op: Any, axis: int, size: int, out: int) -> bool:
-    return size != out or (op.scales is not None and op.scales[axis] != 1)
-
-
-def _scale(op: Any, axis: int, size: int, out: int) -> float:
-    return float(op.scales[axis]) if op.scales is not None else out / size
-
-
 def _nearest(op: Any, axis: int, size: int, out: int) -> Array:
-    at = op.positions(size, out, _scale(op, axis, size, out))
+    at = op.positions(size, out, op.factor(axis, size, out))
     return np.asarray(np.clip(op.nearest(at), 0, size - 1))
 
 
@@ -117,14 +108,11 @@ def _interpolate(low: Lowering, node: Node, axes: list[int]) -> None:
     place = low.place(node.operands[0])
     for i, axis in enumerate(axes):
         size, out = place.view.shape[axis], node.output.shape[axis]
-        matrix = op.weights(size, out, _scale(op, axis, size, out))
-        taps = max(1, int((matrix != 0).sum(1).max()))
-        indices = np.argsort(matrix == 0, axis=1, kind="stable")[:, :taps]
-        weights = np.take_along_axis(matrix, indices, 1).astype(np.float32)
+        indices, weights = op.taps(axis, size, out)
         shape = (*place.view.shape[:axis], out, *place.view.shape[axis + 1 :])
         last = i == len(axes) - 1
         target = low.result(node.output) if last else _between(low, place, shape)
-        tables = [low.constant(indices.astype(np.int32)), low.constant(weights)]
+        tables = [low.constant(indices.astype(np.int32)), low.constant(weights.astype(np.float32))]
         low.generic(Interpolate(axis), [place, *tables], [target])
         place = target
 

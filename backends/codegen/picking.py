@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tvm import tirx
 
 from ...ir.ops.base import Op
+from ...ir.ops.integer_resize import QResize
 from .layout import Strided
 from .loops import Expr, Frame, index_of
 from .pointwise import i32
@@ -66,6 +68,24 @@ def emit_interpolate(
             value = tirx.Cast("float32", frame.load(0, index_of(spot, x.strides)))
             total = total + value * frame.load(2, place)
         frame.store(total, index_of(at, out.strides))
+    return extent
+
+
+def emit_qresize(op: QResize, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
+    """The weighted sum of a few codes along some axes together, in int32."""
+    x, out = ins[0], outs[0]
+    taps = [ins[1 + 2 * i].shape[1] for i in range(len(op.axes))]
+    with points(out, frame.lo, frame.hi) as (at, extent):
+        total: Expr = i32((1 << op.shift) >> 1)
+        for choice in product(*map(range, taps)):
+            spot, weight = list(at), i32(1)
+            for i, (axis, tap) in enumerate(zip(op.axes, choice, strict=True)):
+                place = at[axis] * taps[i] + tap
+                spot[axis] = frame.load(1 + 2 * i, place)
+                weight = weight * frame.load(2 + 2 * i, place)
+            total = total + tirx.Cast("int32", frame.load(0, index_of(spot, x.strides))) * weight
+        codes = tirx.shift_right(total, i32(op.shift))
+        frame.store(tirx.Cast("uint8", codes), index_of(at, out.strides))
     return extent
 
 

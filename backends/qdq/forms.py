@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from ...ir import ops
 from ...ir.errors import BackendError
 from ...ir.graph import Node
+from ...ir.ops.integer import IntegerOp
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
 from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
@@ -25,9 +26,7 @@ def write(node: Node, emitter: Emitter) -> None:
         form(node, emitter)
     elif isinstance(node.op, Reduce):
         _reduce(node, emitter)
-    elif type(node.op) in (ops.If, ops.Loop, ops.Scan) or type(node.op).__module__.endswith(
-        ".integer"
-    ):
+    elif isinstance(node.op, ops.If | ops.Loop | ops.Scan | IntegerOp):
         raise BackendError(f"{node.name!r}: {node.op.name} has no standard ONNX form")
     else:
         plain(node, emitter)

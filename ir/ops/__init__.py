@@ -72,6 +72,7 @@ from .integer import (
     QSum,
     QTable,
 )  # fmt: skip
+from .integer_resize import QResize
 from .logic import (
     Acos,
     Acosh,
@@ -172,13 +173,13 @@ OPS: dict[str, type[Op]] = {
         HardSigmoid, HardSwish, Hardmax, Identity, If, InstanceNormalization, IsInf, IsNaN, LRN,
         LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization,
         LpPool, MatMul, Max, MaxPool, Mean, Min, Mish, Mod, Mul, Neg, NonZero, Not, OneHot,
-        Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QSoftmax, QSum,
-        QTable, Quantize, RMSNormalization, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum,
-        ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare,
-        Relu, Reshape, Resize, Round, Scan, ScatterElements, ScatterND, Selu, Shape, Sigmoid,
-        Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus, Softsign, SpaceToDepth, Split,
-        Sqrt, Squeeze, Sub, Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK, Transpose, Trilu,
-        Unsqueeze, Where, Xor,
+        Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QResize, QSoftmax,
+        QSum, QTable, Quantize, RMSNormalization, Range, Reciprocal, ReduceL1, ReduceL2,
+        ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum,
+        ReduceSumSquare, Relu, Reshape, Resize, Round, Scan, ScatterElements, ScatterND, Selu,
+        Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus, Softsign,
+        SpaceToDepth, Split, Sqrt, Squeeze, Sub, Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK,
+        Transpose, Trilu, Unsqueeze, Where, Xor,
     )
 }  # fmt: skip
 
@@ -194,8 +195,8 @@ __all__ = [  # noqa: RUF022
     "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less",
     "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool", "MatMul", "Max",
     "MaxPool", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Opaque",
-    "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul", "QPad", "QSoftmax",
-    "QSum", "QTable", "Quantize", "RMSNormalization", "Range", "Reciprocal", "ReduceL1",
+    "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul", "QPad", "QResize",
+    "QSoftmax", "QSum", "QTable", "Quantize", "RMSNormalization", "Range", "Reciprocal", "ReduceL1",
     "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "Scan",
     "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh",

@@ -26,6 +26,11 @@ from .base import (
 
 
 @dataclass(frozen=True)
+class IntegerOp(Op):
+    """An op of folded graphs; it has no ONNX form."""
+
+
+@dataclass(frozen=True)
 class Residual:
     """A second term of the sum, in fixed point: ``(t + r * multiplier + constant) >> shift``.
 
@@ -92,7 +97,7 @@ class Epilogue:
 
 
 @dataclass(frozen=True)
-class QConv(Op):
+class QConv(IntegerOp):
     """Convolution of codes: ``uint8[N,C,*S] , int8[O,C/group,*K] -> [N,O,*S']``.
 
     Operands: x, w, bias int32[O] (the input's zero point is folded in:
@@ -136,7 +141,7 @@ class QConv(Op):
 
 
 @dataclass(frozen=True)
-class QMatMul(Op):
+class QMatMul(IntegerOp):
     """Product of codes ``a[..., M, K] @ b[..., K, N]`` with numpy's broadcasting of leading axes.
 
     ``b`` is int8 weights ``[K, N]`` (then ``a``'s zero point is folded into the bias and both zero
@@ -162,7 +167,7 @@ class QMatMul(Op):
 
 
 @dataclass(frozen=True)
-class QSum(Op):
+class QSum(IntegerOp):
     """Sum of codes in fixed point: ``clip((sum_i q_i * multipliers[i] + constant) >> shift)``.
 
     Residual add, subtraction (a negative multiplier), change of scale (one operand).  Operands
@@ -192,7 +197,7 @@ class QSum(Op):
 
 
 @dataclass(frozen=True)
-class QMul(Op):
+class QMul(IntegerOp):
     """Product of two tensors of codes: ``clip(rint(float32((a-za)*(b-zb)) * multiplier) + zp)``."""
 
     a_zero_point: int = 0
@@ -215,7 +220,7 @@ class QMul(Op):
 
 
 @dataclass(frozen=True)
-class QTable(Op):
+class QTable(IntegerOp):
     """A unary function of 8-bit codes: ``table[q]``.  Operands: codes, table (256 entries)."""
 
     scale: float = 1.0
@@ -233,7 +238,7 @@ class QTable(Op):
 
 
 @dataclass(frozen=True)
-class QAveragePool(Op):
+class QAveragePool(IntegerOp):
     """Average of codes over a window, with change of scale, in fixed point.
 
     ``clip((sum(q) * multipliers[count] + constant) >> shift)`` in int64, where ``count`` is the
@@ -294,7 +299,7 @@ class QAveragePool(Op):
 
 
 @dataclass(frozen=True)
-class QSoftmax(Op):
+class QSoftmax(IntegerOp):
     """Softmax of codes, exact: two tables of ``exp``, integer sum, one float32 division.
 
     ``d = min(max(q) - q, 65535)``; ``e = (high[d >> 8] * low[d & 255]) >> 31`` in uint64, each
@@ -319,7 +324,7 @@ class QSoftmax(Op):
 
 
 @dataclass(frozen=True)
-class QPad(Op):
+class QPad(IntegerOp):
     """Pad codes with their zero point, known only at run time: one per leading index.
 
     Operands: codes uint8 ``[N, ...]``, zero point uint8 ``[N, 1, ...]``.  ``pads`` as in ONNX
@@ -349,7 +354,7 @@ class QPad(Op):
 
 
 @dataclass(frozen=True)
-class DequantizeAccumulator(Op):
+class DequantizeAccumulator(IntegerOp):
     """Result of a layer whose input was quantized dynamically, in float32 (a float island).
 
     ``float32(acc - zp * wsum[c]) * (scale * wscale[c]) + bias[c]``, the last two a fused

@@ -118,6 +118,28 @@ class Resize(Op):
             matrix /= matrix.sum(1, keepdims=True)
         return matrix
 
+    def factor(self, axis: int, size: int, out: int) -> float:
+        """By how much ``axis`` grows from ``size`` to ``out`` elements."""
+        return float(self.scales[axis]) if self.scales is not None else out / size
+
+    def moved_axes(self, before: Sequence[int], after: Sequence[int]) -> list[int]:
+        """The axes that are not left alone, for shapes of operand and result."""
+        return [
+            i
+            for i, (size, out) in enumerate(zip(before, after, strict=True))
+            if size != out or (self.scales is not None and self.scales[i] != 1)
+        ]
+
+    def taps(self, axis: int, size: int, out: int) -> tuple[Array, Array]:
+        """What every result along ``axis`` sums (linear and cubic): indices and float64 weights.
+
+        Both are ``[out, taps]``.
+        """
+        matrix = self.weights(size, out, self.factor(axis, size, out))
+        count = max(1, int((matrix != 0).sum(1).max()))
+        indices = np.argsort(matrix == 0, axis=1, kind="stable")[:, :count]
+        return indices, np.take_along_axis(matrix, indices, 1)
+
     def _kernel(self, d: Array) -> Array:
         t = np.abs(d.astype(np.float64))
         if self.mode == "linear":

@@ -101,6 +101,20 @@ LAYERS: dict[str, tuple[Make, list[str]]] = {
         ),
         ["Slice", "Pad"],
     ),
+    "linear resize": (
+        lambda b: b.op("Resize", b.conv(b.x, 8), mode="linear", sizes=(1, 8, 16, 16)),
+        ["QConv", "QResize"],
+    ),
+    "linear resize of aligned corners": (
+        lambda b: b.op(
+            "Resize",
+            b.op("Relu", b.x),
+            mode="linear",
+            scales=(1.0, 1.0, 1.0, 2.0),
+            coordinate_transformation_mode="align_corners",
+        ),
+        ["QTable", "QResize"],
+    ),
     "scaled": (lambda b: b.op("Mul", b.const([0.25]), b.op("Relu", b.x)), ["QTable"]),
 }
 
@@ -125,7 +139,8 @@ def test_a_layer_folds_and_means_the_same(name: str) -> None:
         assert a.shape == q.shape
         assert np.abs(a - q).max() <= 1 + (name in ("conv silu", "residual", "gate"))
         off, total = off + int((a != q).sum()), total + a.size
-    assert off <= 0.02 * total
+    ties = 1 / 32 if name == "linear resize" else 0.0  # of sixteenths; they go up, not to even
+    assert off <= (0.02 + ties) * total
 
 
 def test_a_classifier_ends_without_islands() -> None:

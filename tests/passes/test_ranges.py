@@ -1,4 +1,4 @@
-"""Streaming histograms and the four ways to choose a range."""
+"""Streaming histograms and the five ways to choose a range."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qc.passes.quantize import balanced, grid_step, weight_scales
+from qc.passes.grid import grid_step
+from qc.passes.quantize_weights import weight_scales
+from qc.passes.rounding import balanced
 
 
 def loss(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -11,8 +11,10 @@ from qc.ir.ops import elementwise as ew
 from qc.ir.ops import index, integer, logic, nn, norm, resize, shape
 from qc.ir.ops import reduce as red
 from qc.ir.ops.base import Op
+from qc.ir.ops.integer_resize import QResize
 from qc.ir.ops.quantize import Dequantize, DynamicQuantize, Quantize
 from qc.ir.types import TensorType
+from qc.passes.fixed_point import fixed_shares
 
 
 @dataclass
@@ -254,6 +256,13 @@ def movements(n: Net) -> None:
     n.real(n.add(index.Gather(2), x, n.const(np.array(4))))
     zero = n.const(np.array(7, np.uint8).reshape(1, 1, 1, 1))
     n.real(n.add(integer.QPad((0, 0, 1, 1, 0, 0, 1, 1)), x, zero))
+    linear = resize.Resize("linear", sizes=(1, 16, 13, 20))
+    taps = []
+    for axis, out in ((2, 13), (3, 20)):
+        indices, weights = linear.taps(axis, 9, out)
+        taps += [n.const(indices.astype(np.int32)), n.const(fixed_shares(weights, 11))]
+    n.real(n.add(QResize((2, 3), 11), x, *taps))
+    n.real(n.conv(n.add(QResize((3,), 11), n.conv(x, 20), *taps[2:]), 16))
 
 
 def attention(n: Net) -> None:
@@ -290,7 +299,8 @@ def dynamic(n: Net) -> None:
     """Codes whose scale is known at run time."""
     codes = n.graph.add(DynamicQuantize(2), [n.floats(2, 5, 33)]).outputs
     n.out(*codes, n.dense(codes[0], 20, E(dtype="int32")))
-    n.out(*n.graph.add(DynamicQuantize(1), [n.floats(2, 3, 5, 5)]).outputs)
+    for axis in (1, 2):
+        n.out(*n.graph.add(DynamicQuantize(axis), [n.floats(2, 3, 5, 5)]).outputs)
 
 
 def float_arithmetic(n: Net) -> None:

@@ -1,0 +1,90 @@
+"""Equalization is exact, and makes one scale per tensor suit all channels."""
+
+import itertools
+
+import numpy as np
+import pytest
+from graphs import Builder, residual_net
+
+from qc.ir import Graph, evaluate
+from qc.ir.errors import DataError
+from qc.passes import Canonicalize, Context, FoldBatchNorm, PassManager
+from qc.passes.calibrate import Calibrate
+from qc.passes.equalize import Equalize
+from qc.passes.linear import Linear
+from qc.passes.measure import sqnr_db
+from qc.passes.quantize import QuantizeStatic
+
+
+def outlier_net(spread: float = 30.0) -> Builder:
+    """Depthwise blocks in which a few channels reach much farther than the others."""
+    b = Builder((1, 3, 12, 12), seed=1)
+    x = b.op("Relu", b.conv(b.x, 16))
+    for group in (16, 1, 16, 1):
+        x = b.op("Relu", b.conv(x, 16, 3 if group > 1 else 1, group=group))
+    b.done(b.conv(x, 4, 1))
+    layers = [layer for layer in map(Linear.of, b.graph.nodes) if layer is not None]
+    for i, (one, other) in enumerate(itertools.pairwise(layers)):
+        s = np.ones(16)
+        s[[i, 7, 12 - i]] = spread, spread / 3, 1 / spread
+        w, bias = one.weights(), one.bias()
+        one.set(b.graph, w * s.reshape(*w.shape[:2], 1, 1), None if bias is None else bias * s)
+        w = other.weights()
+        other.set(b.graph, w / s.reshape(w.shape[0], 1, w.shape[2], 1), other.bias())
+    b.graph.prune()
+    return b
+
+
+def quantized_db(b: Builder, graph: Graph, context: Context) -> float:
+    graph = graph.copy()
+    Calibrate().apply(graph, context)
+    QuantizeStatic().apply(graph, context)
+    feeds = b.feeds(4)
+    before = [a for f in feeds for a in evaluate(b.graph, f).values()]
+    return sqnr_db(before, [a for f in feeds for a in evaluate(graph, f).values()])
+
+
+def test_outlier_channels_cost_bits_and_equalization_gives_them_back() -> None:
+    b = outlier_net()
+    context = Context(calibration=b.feeds(16))
+    plain = quantized_db(b, b.graph, context)
+    equalized = b.graph.copy()
+    statistics = Equalize().apply(equalized, context)
+    assert statistics["rewrites"] == 6
+    assert float(statistics["gain_db"]) > 5
+    for feed in b.feeds(3):
+        for name, array in evaluate(b.graph, feed).items():
+            np.testing.assert_allclose(evaluate(equalized, feed)[name], array, atol=1e-3)
+    assert quantized_db(b, equalized, context) > plain + 6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_manager_finds_it_exact(seed: int) -> None:
+    b = residual_net(seed)
+    context = Context(calibration=b.feeds(6), verify=True)
+    passes = [Canonicalize(), FoldBatchNorm(), Equalize()]
+    graph, ledger = PassManager(passes).run(b.graph, context)
+    assert ledger.rows[-1].name == "equalize"
+    assert all(np.isfinite(v.data).all() for v in graph.constants if v.data is not None)
+
+
+def test_channels_that_never_speak_and_networks_without_sites() -> None:
+    b = Builder()
+    y = b.op("Relu", b.op("Conv", b.x, b.normal(4, 3, 1, 1), b.const([-1e6, 0, 0, 0])))
+    b.done(b.conv(y, 2))
+    Equalize().apply(b.graph, Context(calibration=b.feeds(3)))
+    assert all(np.isfinite(v.data).all() for v in b.graph.constants if v.data is not None)
+    lonely = Builder()
+    lonely.done(lonely.conv(lonely.x, 2))
+    found = Equalize().apply(lonely.graph, Context(calibration=lonely.feeds(1)))
+    assert found == {"rewrites": 0, "channels": 0}
+
+
+def test_data_is_needed_and_must_be_finite() -> None:
+    b = outlier_net()
+    with pytest.raises(DataError, match="--calib"):
+        Equalize().apply(b.graph, Context())
+    feeds = b.feeds(2)
+    feeds[1]["x"][0, 0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="sample 1 makes"):
+        Equalize().apply(b.graph, Context(calibration=feeds))

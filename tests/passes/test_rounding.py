@@ -1,0 +1,127 @@
+"""Second-order rounding and the moments that it uses."""
+
+import numpy as np
+import pytest
+from graphs import Builder
+
+from qc.passes import moments as module
+from qc.passes.linear import Linear
+from qc.passes.moments import Moments
+from qc.passes.rounding import BLOCK, balanced, second_order
+
+
+def correlated(rng: np.random.Generator, width: int, count: int) -> np.ndarray:
+    x = rng.normal(size=(count, width)) @ rng.normal(size=(width, width)) * 0.3
+    return x + rng.normal(size=(count, 1))
+
+
+def lost(rows: np.ndarray, scale: np.ndarray, codes: np.ndarray, covariance: np.ndarray) -> float:
+    error = codes * scale[..., None] - rows
+    return float(np.einsum("goi,gij,goj->", error, covariance, error))
+
+
+@pytest.mark.parametrize(("groups", "width"), [(1, 40), (6, 9), (1, BLOCK + 37)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_second_order_loses_less_of_the_result(groups: int, width: int, bits: int) -> None:
+    rng, top = np.random.default_rng(0), 2 ** (bits - 1) - 1
+    rows = rng.normal(size=(groups, 12, width))
+    scale = np.abs(rows).max(2) / top
+    x = np.stack([correlated(rng, width, 4000) for _ in range(groups)])
+    covariance = np.stack([np.cov(one.T) for one in x])
+    codes = second_order(rows, scale, covariance, 4000, top)
+    assert (codes == np.rint(codes)).all()
+    assert np.abs(codes).max() <= top
+    nearest = np.clip(np.rint(rows / scale[..., None]), -top, top)
+    share = lost(rows, scale, codes, covariance) / lost(rows, scale, nearest, covariance)
+    assert share < 0.6
+
+
+def test_weights_on_their_grid_stay() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (2, 5, 18)).astype(np.float64)
+    covariance = np.stack([np.cov(correlated(rng, 18, 500).T) for _ in range(2)])
+    scale = rng.uniform(0.01, 1, (2, 5))
+    again = second_order(codes * scale[..., None], scale, covariance, 500, 127)
+    np.testing.assert_array_equal(again, codes)
+
+
+@pytest.mark.parametrize("covariance", [np.zeros((1, 4, 4)), np.full((1, 4, 4), 2.0)])
+def test_dead_and_constant_inputs_are_no_trouble(covariance: np.ndarray) -> None:
+    rows = np.random.default_rng(0).normal(size=(1, 3, 4))
+    codes = second_order(rows, np.full((1, 3), 0.02), covariance, 10, 127)
+    assert np.isfinite(codes).all()
+    assert np.abs(codes * 0.02 - rows).max() < 0.1
+
+
+def test_few_samples_do_not_lead_astray() -> None:
+    """Fitted to a handful of observations, the codes must still serve all others."""
+    rng = np.random.default_rng(0)
+    rows, x = rng.normal(size=(1, 20, 200)), correlated(rng, 200, 5000)
+    scale = np.abs(rows).max(2) / 127
+    true, few = np.cov(x.T)[None], np.cov(x[:30].T)[None]
+    codes = second_order(rows, scale, few, 30, 127)
+    plain = balanced(rows[0] / scale[0][:, None], 1)[None]
+    assert lost(rows, scale, codes, true) < 1.1 * lost(rows, scale, plain, true)
+
+
+@pytest.mark.parametrize(
+    ("channels", "group", "kernel", "strides", "dilations", "pads"),
+    [
+        (8, 1, 3, (1, 1), (1, 1), (1, 1, 1, 1)),
+        (6, 6, 3, (2, 1), (1, 1), (0, 1, 2, 0)),
+        (9, 3, 2, (1, 2), (2, 1), (0, 0, 0, 0)),
+    ],
+)
+def test_moments_are_those_of_what_the_layer_sums(
+    monkeypatch: pytest.MonkeyPatch,
+    channels: int,
+    group: int,
+    kernel: int,
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+) -> None:
+    """Mean and variance of the results follow from the moments of the inputs."""
+    monkeypatch.setattr(module, "POSITIONS", 10_000)
+    b = Builder((1, 6, 9, 8))
+    w = b.normal(channels, 6 // group, kernel, kernel)
+    y = b.op("Conv", b.x, w, group=group, strides=strides, dilations=dilations, pads=pads)
+    graph = b.done(y)
+    layer = Linear.of(graph.nodes[0])
+    assert layer is not None
+    seen, results = Moments(layer), []
+    for feed in b.feeds(5):
+        seen.add(feed["x"])
+        results.append(y.producer.op.eval([feed["x"], w.data])[0])
+    out = np.concatenate(results).swapaxes(0, 1).reshape(channels, -1).astype(np.float64)
+    rows = layer.weights().reshape(group, channels // group, -1)
+    mean = np.einsum("gok,gk->go", rows, seen.mean).ravel()
+    variance = np.einsum("goi,gij,goj->go", rows, seen.covariance, rows).ravel()
+    assert seen.count == out.shape[1]
+    np.testing.assert_allclose(mean, out.mean(1), atol=1e-5)
+    np.testing.assert_allclose(variance, out.var(1), rtol=1e-4)
+
+
+def test_positions_are_few_and_spread_and_differ_between_samples() -> None:
+    b = Builder((1, 3, 40, 40))
+    b.done(b.conv(b.x, 4))
+    layer = Linear.of(b.graph.nodes[0])
+    assert layer is not None
+    seen = Moments(layer)
+    first, x = seen._chosen(1600), b.feeds(1)[0]["x"]
+    seen.add(x)
+    second = seen._chosen(1600)
+    assert len(first) == module.POSITIONS == seen.count
+    assert first.max() > 1500
+    assert first.min() < 100
+    assert not np.array_equal(first, second)
+
+
+def test_rows_of_a_matrix_product() -> None:
+    b = Builder((7, 5))
+    y = b.op("MatMul", b.x, b.normal(5, 4))
+    layer = Linear.of(b.done(y).nodes[0])
+    assert layer is not None
+    seen, x = Moments(layer), b.feeds(1)[0]["x"]
+    seen.add(x)
+    np.testing.assert_allclose(seen.second[0], x.T @ x / 7, rtol=1e-5, atol=1e-6)
