@@ -109,13 +109,10 @@ class _Reader:
     """What one layer's error depends on; arrays per input channel unless said otherwise."""
 
     name: str
-    tensor: str
     classes: Array
     low: Array
     high: Array
     variance: Array
-    square: Array  # mean square
-    density: Array  # share of the elements that are not zero
     energy: Array  # squared weights, summed over outputs and taps
     reach: Array  # greatest weight over taps [groups, outputs, inputs]
     taps: int
@@ -126,9 +123,9 @@ class _Reader:
         w, x = layer.weights(), seen[layer.node.operands[0].name]
         energy = np.square(w).sum((1, 3)).ravel()
         return _Reader(
-            layer.node.output.name, layer.node.operands[0].name,
+            layer.node.output.name,
             free.inputs[layer.node.output.name], np.minimum(x.low, 0), np.maximum(x.high, 0),
-            x.variance, x.square, x.density, energy, np.abs(w).max(3), w.shape[3],
+            x.variance, energy, np.abs(w).max(3), w.shape[3],
             max(float((energy * x.square).sum()), 1e-30),
         )  # fmt: skip
 

@@ -69,7 +69,9 @@ class QuantizeStatic(Pass):
             if node.operands[1].is_constant and node.operands[0].name in coded_names(coded):
                 scale = coded_scale(node.operands[0])
                 how = WeightCodes(self.weight_bits, self.rounding)
-                quantize_weights(graph, node, scale, how, context.moments.get(node.output.name))
+                quantize_weights(
+                    graph, node, scale, how, context.moments.pop(node.output.name, None)
+                )
                 layers += 1
         graph.prune()
         return {"rewrites": len(coded) + layers, "layers": layers, "activations": len(coded)}

@@ -61,7 +61,6 @@ class ChannelStatistics:
     high: Array = field(default_factory=lambda: np.zeros(0))
     _sum: Array = field(default_factory=lambda: np.zeros(0))
     _squares: Array = field(default_factory=lambda: np.zeros(0))
-    _filled: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, x: Array) -> None:
         """Count the elements of one sample."""
@@ -71,13 +70,10 @@ class ChannelStatistics:
             raise ValueError("values that are not finite")
         total = rows.sum(1, dtype=np.float64)
         squares = np.einsum("ij,ij->i", rows, rows).astype(np.float64)
-        filled = np.count_nonzero(rows, axis=1)
         if self.count:
-            filled = filled + self._filled
             low, high = np.minimum(low, self.low), np.maximum(high, self.high)
             total, squares = total + self._sum, squares + self._squares
         self.low, self.high, self._sum, self._squares = low, high, total, squares
-        self._filled = filled
         self.count += rows.shape[1]
 
     @property
@@ -89,11 +85,6 @@ class ChannelStatistics:
     def square(self) -> Array:
         """Mean square per channel, float64."""
         return np.asarray(self._squares / self.count)
-
-    @property
-    def density(self) -> Array:
-        """Share of the elements per channel that are not zero."""
-        return np.asarray(self._filled / self.count)
 
     @property
     def variance(self) -> Array:
