@@ -56,8 +56,12 @@ class FoldIntegers(Pass):
                 graph.replace(node.output, real)
         graph.prune()
         counts = Counter(n.op.name for n in graph.nodes if isinstance(n.op, IntegerOp))
-        islands = sum(1 for n in graph.nodes if _is_island(n))
-        return {"rewrites": folds, "float_nodes": islands, **counts}
+        islands = [n for n in graph.nodes if _is_island(n)]
+        for node in islands:
+            context.why_float.setdefault(
+                node.name, f"{node.op.name} of its codes has no integer form"
+            )
+        return {"rewrites": folds, "float_nodes": len(islands), **counts}
 
 
 def fold_quantize(graph: Graph, root: Node) -> Value | None:

@@ -77,5 +77,7 @@ def _generic(low: Lowering, node: Node) -> None:
 
 def _floats(value: Value, node: Node) -> Array:
     if value.data is None:
-        raise BackendError(f"node {node.name!r}: weights %{value.name} must be constant")
+        why = "an input of the network: is its initializer missing from the file?"
+        why = "computed at run time" if value.producer is not None else why
+        raise BackendError(f"node {node.name!r}: its weights %{value.name} are {why}")
     return value.data.astype(np.float32)

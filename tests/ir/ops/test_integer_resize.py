@@ -43,3 +43,8 @@ def test_halves_round_up() -> None:
     x = np.array([[[[0, 1]]]], np.uint8)
     middle = [np.array([[0, 1]], np.int32), np.array([[1024, 1024]], np.int32)]
     assert QResize((3,), 11).eval([x, *middle])[0].item() == 1
+
+
+def test_shares_sum_to_one_exactly() -> None:
+    assert fixed_shares(np.full((1, 3), 1 / 3), 11).sum() == 2**11
+    assert fixed_shares(np.full((1, 7), 1 / 7), 11).sum() == 2**11
