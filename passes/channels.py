@@ -49,7 +49,7 @@ def scales(graph: Graph, fixed: Callable[[Linear], bool] = lambda layer: False) 
 
     Layers that are ``fixed`` do not take up factors.
     """
-    walk = _Walk(graph, fixed)
+    walk = _Walk(fixed)
     for node in graph.nodes:
         walk.visit(node)
     for value in graph.outputs:
@@ -60,8 +60,7 @@ def scales(graph: Graph, fixed: Callable[[Linear], bool] = lambda layer: False) 
 class _Walk:
     """Class numbers per value while the nodes are visited in order."""
 
-    def __init__(self, graph: Graph, fixed: Callable[[Linear], bool]) -> None:
-        self.graph = graph
+    def __init__(self, fixed: Callable[[Linear], bool]) -> None:
         self.fixed = fixed
         self.made = 1
         self.classes: nx.utils.UnionFind = nx.utils.UnionFind([PINNED])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.errors import PassError, PreconditionError, nearest
+from ..ir.errors import PreconditionError, nearest
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.quantize import Dequantize
 from ..ir.types import Array, PerAxis, Quantization, TensorType
@@ -52,7 +52,7 @@ def quantize_weights(
     With ``moments`` of its inputs what the rounding changes on average goes into the bias.
     """
     layer, top = Linear(node), 2 ** (how.bits - 1) - 1
-    w, b = layer.weights(), _bias(node, layer.channels[1])
+    w, b = layer.weights(), layer.bias()
     rows = w.reshape(*w.shape[:2], -1)
     flat = rows.reshape(-1, rows.shape[-1])
     scale = weight_scales(flat, b, input_scale, how.bits)
@@ -110,12 +110,3 @@ def _dequantized(
     constant = graph.constant(codes, f"{name}.q", typed)
     op = Dequantize(scales, zeros, axis)
     return graph.add(op, [constant], names=[f"{name}.d"], before=node).output
-
-
-def _bias(node: Node, channels: int) -> Array | None:
-    if len(node.operands) < 3:
-        return None
-    flat = np.asarray(node.operands[2].data, np.float64).ravel()
-    if flat.size not in (1, channels):
-        raise PassError(f"a bias of {flat.size} numbers for {channels} channels")
-    return np.broadcast_to(flat, (channels,))
