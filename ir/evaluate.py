@@ -1,6 +1,6 @@
 """The numpy reference: run a graph node by node with the meaning that its ops state."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,6 +35,41 @@ def evaluate(
         for name in last.get(id(node), ()):
             del env[name]
     return {name: env[name] for name in wanted}
+
+
+def walk(
+    graph: Graph, feeds: Sequence[Mapping[str, Array]]
+) -> Iterator[tuple[Node, dict[str, list[Array]]]]:
+    """Take several feeds through the graph side by side: every node, after it was evaluated.
+
+    With it come the values that are alive, by name, an array per feed; constants, and what depends
+    on nothing else, are left out.  Changing an entry changes what later nodes read.
+    """
+    known = {v.name: v.data for v in graph.constants if v.data is not None}
+    found = {v.name: [np.asarray(feed[v.name]) for feed in feeds] for v in graph.inputs}
+    last = last_uses(graph, set())
+    for node in list(graph.nodes):
+        varying = [v.name for v in node.operands if v.name in found]
+        if varying:
+            results = [
+                evaluate_node(node, {**known, **{n: found[n][i] for n in varying}})
+                for i in range(len(feeds))
+            ]
+            found.update(
+                zip(
+                    [v.name for v in node.outputs],
+                    map(list, zip(*results, strict=True)),
+                    strict=True,
+                )
+            )
+        else:
+            known.update(
+                zip([v.name for v in node.outputs], evaluate_node(node, known), strict=True)
+            )
+        yield node, found
+        for name in last[id(node)]:
+            found.pop(name, None)
+            known.pop(name, None)
 
 
 def evaluate_node(node: Node, env: Mapping[str, Array]) -> list[Array]:

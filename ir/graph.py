@@ -124,6 +124,14 @@ class Graph:
         data = array if array.flags.c_contiguous else np.ascontiguousarray(array)
         return self._own(Value(self.fresh(name), quant or type_of(data), data))
 
+    def assign(self, constant: Value, array: Array) -> None:
+        """Give a constant other data; ``VerifyError`` unless it has the same shape and dtype."""
+        typed = type_of(array)
+        same = (typed.dtype, typed.shape) == (constant.type.dtype, constant.type.shape)
+        if not constant.is_constant or not same:
+            raise VerifyError(f"{constant!r} cannot hold {typed}")
+        constant.data = np.ascontiguousarray(array)
+
     def add(
         self,
         op: Op,

@@ -20,11 +20,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.errors import PassError
+from ..ir.errors import PassError, PreconditionError
 from ..ir.graph import Graph, Value
 from ..ir.ops.quantize import Dequantize, Quantize
 from .base import Kind, Pass, Statistics
 from .context import Context
+from .correct_biases import correct_biases
 from .plan import Plan, plan, role
 from .quantize_weights import WeightCodes, quantize_weights
 
@@ -39,7 +40,9 @@ class QuantizeStatic(Pass):
     """Insert Quantize/Dequantize by the calibrated ranges; see the module's documentation.
 
     ``weight_bits``: 2 to 8; ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
-    ``calibrate`` learned the moments of a layer's inputs.  Establishes ``quantized``.
+    ``calibrate`` learned the moments of a layer's inputs.  ``bias_samples``: correct biases by
+    what this many samples of the calibration data show (0: do not; below 4 nothing is corrected).
+    Establishes ``quantized``.
     """
 
     name: ClassVar[str] = "quantize"
@@ -49,13 +52,17 @@ class QuantizeStatic(Pass):
 
     weight_bits: int = 8
     rounding: str = "gptq"
+    bias_samples: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse what weights cannot be rounded to."""
+        """Refuse what weights cannot be rounded to and counts that are none."""
+        if self.bias_samples < 0:
+            raise PreconditionError(f"{self.name}.bias_samples = {self.bias_samples} is negative")
         WeightCodes(self.weight_bits, self.rounding).check(self.name)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
+        real = graph.copy()
         decided = plan(graph, context.keep_float)
         context.why_float.update(decided.why_float)
         scales = choose_scales(graph, decided, context)
@@ -74,7 +81,15 @@ class QuantizeStatic(Pass):
                 )
                 layers += 1
         graph.prune()
-        return {"rewrites": len(coded) + layers, "layers": layers, "activations": len(coded)}
+        corrected = 0
+        if self.bias_samples and context.calibration is not None:
+            corrected = correct_biases(real, graph, context, self.bias_samples)
+        return {
+            "rewrites": len(coded) + layers,
+            "layers": layers,
+            "activations": len(coded),
+            "biases": corrected,
+        }
 
 
 def coded_names(coded: dict[str, Value]) -> set[str]:
