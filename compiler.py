@@ -174,10 +174,11 @@ def _write(stages: Stages, target: Target, directory: Path, progress: Progress) 
 
     from .backends.codegen.artifact import LIBRARY
     from .backends.codegen.build import compile_graph
+    from .backends.qdq.unsigned import unsigned_weights
     from .backends.qdq.writer import to_onnx
     from .ir.text import save
 
-    model = to_onnx(stages.quantized)
+    model = to_onnx(unsigned_weights(stages.quantized))
     large = model.ByteSize() >= 1 << 31
     onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=large)
     built = compile_graph(stages.folded, target, _stages_of(progress))

@@ -2,9 +2,11 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
+from qc.backends.qdq.unsigned import unsigned_weights
 from qc.backends.qdq.writer import to_onnx
 from qc.frontends.from_onnx import load
 from qc.ir import ops
@@ -94,6 +96,44 @@ GRIDS = [
 ]
 
 
+def extreme_layer() -> Graph:
+    """A quantized convolution whose products of pairs exceed 16 bits."""
+    graph = Graph("extreme")
+    x = graph.input("x", TensorType("float32", (1, 16, 6, 6)))
+    codes = graph.add(ops.Quantize((0.01,), (0,)), [x], names=["x.q"])
+    real = graph.add(ops.Dequantize((0.01,), (0,)), [codes.output], names=["x.d"])
+    w = RNG.choice([-127, -120, 120, 127], (8, 16, 3, 3)).astype(np.int8)
+    scales = tuple(float(np.float32(s)) for s in RNG.uniform(0.01, 0.02, 8))
+    q = graph.constant(w, "w.q")
+    wide = graph.add(ops.Dequantize(scales, (0,) * 8, 0), [q], names=["w.d"])
+    conv = graph.add(ops.Conv(pads=(1, 1, 1, 1)), [real.output, wide.output], names=["sum"])
+    last = graph.add(ops.Quantize((0.5,), (128,)), [conv.output], names=["y.q"])
+    graph.outputs = [graph.add(ops.Dequantize((0.5,), (128,)), [last.output], names=["y"]).output]
+    return graph
+
+
+def test_unsigned_weights_are_the_same_numbers_under_the_same_names():
+    graph = extreme_layer()
+    moved = unsigned_weights(graph)
+    assert {v.name for v in moved.values} == {v.name for v in graph.values}
+    assert moved["w.q"].type.dtype == "uint8"
+    assert graph["w.q"].type.dtype == "int8", "the graph itself stays"
+    feed = {"x": RNG.uniform(0, 2.55, (1, 16, 6, 6)).astype(np.float32)}
+    for name in ("w.d", "y"):
+        np.testing.assert_array_equal(
+            evaluate(moved, feed, [name])[name], evaluate(graph, feed, [name])[name]
+        )
+
+
+def test_optimized_export_does_not_saturate():
+    """With int8 weights it would on a cpu that has AVX2 but not VNNI."""
+    graph = extreme_layer()
+    session = onnxruntime.InferenceSession(to_onnx(unsigned_weights(graph)).SerializeToString())
+    feed = {"x": RNG.uniform(2, 2.55, (1, 16, 6, 6)).astype(np.float32)}
+    y = session.run(None, feed)[0]
+    assert np.abs(y - evaluate(graph, feed)["y"]).max() <= 0.5, "one step of the output"
+
+
 @pytest.mark.parametrize("op", GRIDS, ids=lambda op: f"{op.dtype}-{op.axis}-{op.low}")
 def test_quantize_and_back(op):
     graph = network(op, ops.Dequantize(op.scale, op.zero_point, op.axis))
@@ -121,8 +161,6 @@ def test_quantized_graph_round_trips():
 
 
 def test_quantized_pooling_opens_with_all_optimizations():
-    import onnxruntime
-
     codes = [ops.Quantize((0.02,), (128,)), ops.Dequantize((0.02,), (128,))]
     graph = network(*codes, ops.AveragePool((3, 3), (2, 2), (1, 1, 1, 1)), *codes)
     session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
