@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | digits | clean.  Everything is installed into .venv, once.
+# make demo | test | lint | bench | digits | arm-board | clean.  Everything is installed into .venv, once.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -13,7 +13,7 @@ LINKER := $(if $(shell command -v cc || command -v gcc || command -v clang),,arm
 extras = $(subst $(space),$(comma),$(strip $1 $(LINKER)))
 package = .$(if $(call extras,$1),[$(call extras,$1)])
 
-.PHONY: demo test lint bench digits clean distclean
+.PHONY: demo test lint bench digits arm-board clean distclean
 
 demo: $(VENV)/.installed-run
 	$(BIN)/python demo/run.py
@@ -27,6 +27,10 @@ lint: $(VENV)/.installed-dev $(VENV)/lint/qc
 
 bench: $(VENV)/.installed-run
 	$(BIN)/python benchmarks/vs_onnxruntime.py $(ARGS)
+
+# An emulator for ARM where the system has none; `make test` does this by itself.
+arm-board: $(VENV)/.installed-dev
+	$(BIN)/python tests/emulators.py
 
 # Train the demo's network again; the only thing here that needs torch.
 digits: $(VENV)/.installed-demo-torch

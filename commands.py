@@ -208,6 +208,8 @@ def do_bench(args: Namespace) -> int:
         rows = [["artifact", ours, 1.0], *([k, v, v / ours] for k, v in peers.items())]
         print(text_table(["engine", "median ms", "times ours"], rows))
         print(f"{args.threads} thread(s), interleaved in one process")
+        if found["emulator"]:
+            print(f"in {found['emulator']}: times of an emulator, not of a device")
     _write_json(args.json, found)
     return 0
 
@@ -284,6 +286,9 @@ def do_targets(args: Namespace) -> int:
         here = "no code generation yet" if not target.available else "runs here"
         if target.available and (missing := targets.missing_features(target)):
             here = f"compiles; this machine lacks {', '.join(missing[:3])}"
+            if target.emulator:
+                where = "runs in" if target.emulated else "would run in"
+                here = f"compiles; {where} {target.emulator[0]}"
         rows.append([name, target.arch or target.cpu, target.description, here])
     print(text_table(["target", "cpu", "description", "state"], rows))
     return 0

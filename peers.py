@@ -217,6 +217,11 @@ def bench_artifact(
             raise DataError(f"unknown peer {name!r}; {nearest(name, PEERS)}")
     show = progress or Silent()
     artifact = Artifact.load(directory, threads)
+    if artifact.emulator and against:
+        raise DataError(
+            f"{str(directory)!r} runs in {artifact.emulator} here: its times cannot be compared "
+            "with those of this machine; leave out --against"
+        )
     feeds = noise(manifest_specs(artifact.manifest), 4)
     calls: dict[str, Call] = {"artifact": artifact.runner(feeds[0])}
     with tempfile.TemporaryDirectory(prefix="qc-bench-") as scratch:
@@ -229,6 +234,7 @@ def bench_artifact(
     times = {peer: best(medians, peer) for peer in (FLOAT, INT8)} if against else {}
     return {
         "threads": threads,
+        "emulator": artifact.emulator,
         "artifact_ms": medians["artifact"],
         "peers": {peer: t for peer, t in times.items() if t is not None},
         "variants": {k: v for k, v in medians.items() if k != "artifact"},

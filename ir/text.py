@@ -119,6 +119,8 @@ def save(graph: Graph, directory: Path) -> None:
     }
     save_file(dict(sorted(large.items())), directory / DATA_FILE)
     (directory / TEXT_FILE).write_text(format_graph(graph) + "\n", encoding="utf-8")
+    # safetensors lets nobody but the owner read; the files belong together.
+    (directory / DATA_FILE).chmod((directory / TEXT_FILE).stat().st_mode)
 
 
 # -- reading -------------------------------------------------------------------------------------

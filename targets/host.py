@@ -73,7 +73,7 @@ def host(have: Features | None = None, machine: str = "") -> Target:
             "cpu": cpu,
             "vector_bytes": next((n for f, n in _VECTOR.items() if f in CPUS[cpu]), 16),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
-            "available": x86,
+            "available": x86 or machine == "aarch64",
             "instructions": _instructions(CPUS[cpu]),
             **_caches(),
         },

@@ -1,5 +1,6 @@
 """One target: what a machine can do, checked when it is made from its TOML table."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
@@ -22,11 +23,10 @@ class Target:
     """A machine that code is generated for.
 
     ``features`` (LLVM's names) select the kernels; ``cpu`` (LLVM's name) is what LLVM schedules
-    for.
-    Caches are in bytes, ``vector_bytes`` is the width of a vector register.  ``link`` is the
-    command
-    that links a shared library (empty: the system's compiler), ``emulator`` the one that runs
-    programs for this target elsewhere.  ``arch`` is set for CUDA (``sm_80``).
+    for.  Caches are in bytes, ``vector_bytes`` is the width of a vector register.  ``link`` is the
+    command that links a shared library (empty: the system's compiler), ``emulator`` the one that
+    runs programs for this target elsewhere, which ``standalone`` links (without shared libraries).
+    ``arch`` is set for CUDA (``sm_80``).
     """
 
     name: str
@@ -43,6 +43,7 @@ class Target:
     vector_bytes: int = 16
     link: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
+    standalone: tuple[str, ...] = ()
     available: bool = field(default=True)
 
     @property
@@ -51,6 +52,11 @@ class Target:
         if self.arch:
             return "cuda"
         return "x86" if self.triple.startswith(("x86_64", "i686")) else "arm"
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the emulator that runs this target's programs is installed here."""
+        return bool(self.emulator) and shutil.which(self.emulator[0]) is not None
 
     @property
     def required(self) -> Features:
@@ -88,7 +94,7 @@ class Target:
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("triple", "description", "cpu", "arch"), str),
-    **dict.fromkeys(("features", "link", "emulator"), list),
+    **dict.fromkeys(("features", "link", "emulator", "standalone"), list),
     **dict.fromkeys(("l1", "l2", "l3", "cores", "vector_bytes"), int),
     "instructions": dict,
     "available": bool,
@@ -105,7 +111,7 @@ def from_table(name: str, table: Mapping[str, object], where: str = "") -> Targe
         raise TargetError(f"{where}: 'triple' is missing (for example \"x86_64-linux-gnu\")")
     if "features" not in given:
         given["features"] = sorted(CPUS.get(str(given.get("cpu", "")), frozenset()))
-    for key in ("features", "link", "emulator"):
+    for key in ("features", "link", "emulator", "standalone"):
         given[key] = _strings(given.get(key, ()), f"{where}: {key}")
     given["features"] = frozenset(given["features"])  # type: ignore[call-overload]
     given["instructions"] = _instructions(given.get("instructions", {}), where)

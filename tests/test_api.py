@@ -125,7 +125,7 @@ def test_folders_of_others_are_refused(place: Path, tmp_path: Path) -> None:
     ("change", "error", "message"),
     [
         ({"target": "hots"}, TargetError, "did you mean 'host'"),
-        ({"target": "arm"}, TargetError, "not there yet"),
+        ({"target": "cuda"}, TargetError, "not there yet"),
         ({"recipe": "int9"}, PreconditionError, "did you mean 'int8'"),
         ({"recipe": "int8"}, DataError, "needs calibration data; give --calib"),
         ({"options": {"quantise.weight_bits": 4}}, PreconditionError, "did you mean 'quantize"),

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...ir.errors import BackendError, DataError, TargetError, nearest
 from ...ir.types import Array
+from .emulate import STANDALONE, Emulated, emulator
 
 FORMAT = 1
 LIBRARY = "lib.so"
@@ -51,8 +52,16 @@ class Entry:
 class Artifact:
     """A compiled network; ``run`` may be called from several threads at once."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], entry: Entry, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        entry: Entry,
+        threads: int,
+        emulator: str | None = None,
+    ) -> None:
         self.path = path
+        self.emulator = emulator
         self.manifest = manifest
         self.threads = threads
         self.inputs = _ports(manifest["inputs"])
@@ -65,7 +74,7 @@ class Artifact:
 
     @staticmethod
     def load(path: str | Path, threads: int = 1) -> "Artifact":
-        """Load an artifact to run on ``threads`` threads.
+        """Load an artifact to run on ``threads`` threads; one for another machine in its emulator.
 
         Raises ``BackendError`` where files are missing or do not match the manifest, and
         ``TargetError`` naming what this machine lacks.
@@ -74,7 +83,14 @@ class Artifact:
             raise BackendError(f"threads = {threads} must be at least 1")
         folder = Path(path)
         manifest = read_manifest(folder)
-        check_library(folder, manifest)
+        check_file(folder, manifest, LIBRARY)
+        if is_foreign(manifest) and (command := emulator(manifest)):
+            if threads > 1:
+                raise TargetError(f"{command[0]} runs the network on one thread, not on {threads}")
+            check_file(folder, manifest, STANDALONE)
+            emulated = Emulated(command, folder / STANDALONE, len(manifest["inputs"]))
+            entry = Entry(emulated, lambda arrays: [arrays])
+            return Artifact(folder, manifest, entry, 1, command[0])
         check_machine(manifest)
         return Artifact(folder, manifest, _open(folder / LIBRARY, manifest, threads), threads)
 
@@ -144,16 +160,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_library(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """``BackendError`` unless the library is the one that the manifest was written for."""
+def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
+    """``BackendError`` unless a file is the one that the manifest was written for."""
     try:
-        data = (folder / LIBRARY).read_bytes()
+        data = (folder / name).read_bytes()
     except OSError as error:
-        raise BackendError(f"{str(folder / LIBRARY)!r} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != manifest.get("files", {}).get(LIBRARY):
+        raise BackendError(f"{str(folder / name)!r} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != manifest.get("files", {}).get(name):
         raise BackendError(
-            f"{str(folder / LIBRARY)!r} does not match the hash in {MANIFEST}; compile again"
+            f"{str(folder / name)!r} does not match the hash in {MANIFEST}; compile again"
         )
+
+
+def is_foreign(manifest: Mapping[str, Any]) -> bool:
+    """Whether the artifact is for another architecture than this machine's."""
+    machine = platform.machine().replace("AMD64", "x86_64")
+    return not str(manifest["target"]["triple"]).startswith(machine)
 
 
 def check_machine(manifest: Mapping[str, Any]) -> None:
@@ -161,9 +183,12 @@ def check_machine(manifest: Mapping[str, Any]) -> None:
     from ...targets.host import features
 
     target = manifest["target"]
-    machine = platform.machine().replace("AMD64", "x86_64")
-    if not str(target["triple"]).startswith(machine):
-        raise TargetError(f"built for {target['triple']}, this machine is {machine}")
+    if is_foreign(manifest):
+        wanted = target.get("emulator")
+        hint = f"; with {wanted[0]} installed it runs emulated" if wanted else ""
+        raise TargetError(
+            f"built for {target['triple']}, this machine is {platform.machine()}{hint}"
+        )
     lacking = sorted(set(manifest["features"]) - features())
     if lacking:
         raise TargetError(

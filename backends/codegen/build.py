@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -13,11 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...ir.errors import BackendError
 from ...ir.graph import Graph, Value
 from ...targets.target import Target
 from .artifact import FORMAT, LIBRARY, MANIFEST
-from .link import link
+from .emulate import STANDALONE
+from .link import declare_ports, link, link_program
 from .pool import CompilerPool
 from .program import Emitted, Program
 from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
@@ -53,6 +57,14 @@ class Built:
 
     library: bytes
     manifest: dict[str, Any]
+    program: bytes | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write the library and, for targets with an emulator, the standalone program."""
+        (folder / LIBRARY).write_bytes(self.library)
+        if self.program is not None:
+            (folder / STANDALONE).write_bytes(self.program)
+            (folder / STANDALONE).chmod(0o755)
 
 
 def build(
@@ -73,7 +85,7 @@ def build(
     target.check_available()
     with replacing(Path(directory)) as folder:
         built = compile_graph(graph, target, progress, seconds)
-        (folder / LIBRARY).write_bytes(built.library)
+        built.write(folder)
         save(graph, folder)
         manifest = {**built.manifest, "files": hashes(folder), **(extra or {})}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -95,9 +107,16 @@ def compile_graph(
         )
     objects = {name: data for name, (data, _) in {**compiled, **mains}.items()}
     with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
-        library = link(objects, bytes(program.constants), Path(scratch), target.link)
+        constants = bytes(program.constants)
+        library = link(objects, constants, Path(scratch), target.link)
+        alone = None
+        if target.standalone:
+            plain = {k: v for k, v in objects.items() if k not in (MAIN, MAIN_PARALLEL)}
+            sizes = [*map(_bytes, ports), max(program.arena, 64)]
+            declared = declare_ports(len(graph.inputs), sizes)
+            alone = link_program(plain, constants, declared, Path(scratch), target.standalone)
     log.info("%d kernels, %d calls, arena %d", len(compiled), len(program.calls), program.arena)
-    return Built(library, _manifest(graph, target, program))
+    return Built(library, _manifest(graph, target, program), alone)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -177,6 +196,10 @@ def _port(value: Value) -> Port:
         raise BackendError(f"%{value.name}: {error}; bind it to a number first") from error
 
 
+def _bytes(port: Port) -> int:
+    return math.prod(port.shape) * np.dtype(port.dtype).itemsize
+
+
 def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
     def table(values: list[Value]) -> list[dict[str, object]]:
         return [{"name": v.name, "dtype": v.type.dtype, "shape": list(v.shape)} for v in values]
@@ -185,7 +208,12 @@ def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
         "qc": FORMAT,
         "inputs": table(graph.inputs),
         "outputs": table(graph.outputs),
-        "target": {"name": target.name, "triple": target.triple, "cpu": target.cpu},
+        "target": {
+            "name": target.name,
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "emulator": list(target.emulator),
+        },
         "features": sorted(target.required),
         "versions": {n: version(n) for n in ("apache-tvm", "apache-tvm-ffi", "numpy")},
         "weight_bytes": program.weights,

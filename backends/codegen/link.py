@@ -24,6 +24,12 @@ const void *qc_constants(void) { return qc_data; }
 
 def compiler(command: Sequence[str] = ()) -> list[str]:
     """The C compiler's command: the target's own, the system's, or zig's."""
+    if command[:3] == ("python", "-m", "ziglang"):
+        if find_spec("ziglang") is None:
+            raise BackendError(
+                "linking for this target needs ziglang: `pip install qc-compiler[arm]`"
+            )
+        return [sys.executable, *command[1:]]
     if command:
         return list(command)
     for name in ("cc", "gcc", "clang"):
@@ -40,15 +46,54 @@ def link(
     objects: dict[str, bytes], constants: bytes, folder: Path, command: Sequence[str] = ()
 ) -> bytes:
     """The shared library of all objects and the constants; ``folder`` is for scratch files."""
-    for name, data in objects.items():
-        (folder / f"{name}.o").write_bytes(data)
-    (folder / "constants.bin").write_bytes(constants)
-    (folder / "constants.c").write_text(_CONSTANTS)
-    names = [f"{name}.o" for name in objects]
+    names = _write(objects, constants, folder)
     # Lazy: on one thread TVM's runtime is not loaded, and its symbols must not be asked for.
     flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-Wl,-z,lazy", "-s"]
     _run([*compiler(command), *flags, "-o", "lib.so", *names, "constants.c", "-lm"], folder)
     return (folder / "lib.so").read_bytes()
+
+
+def link_program(
+    objects: dict[str, bytes],
+    constants: bytes,
+    ports: str,
+    folder: Path,
+    command: Sequence[str],
+) -> bytes:
+    """A program without shared libraries around ``qc_run``; ``ports``: its generated C part."""
+    names = _write(objects, constants, folder)
+    source = (Path(__file__).parent / "standalone.c").read_text()
+    (folder / "main.c").write_text(ports + source)
+    _run(
+        [*compiler(command), "-O1", "-s", "-o", "run", "main.c", *names, "constants.c", "-lm"],
+        folder,
+    )
+    return (folder / "run").read_bytes()
+
+
+def declare_ports(inputs: int, sizes: Sequence[int]) -> str:
+    """The C that a standalone program needs to know of its network.
+
+    ``sizes``: bytes of the inputs, the outputs and, last, the workspace.
+    """
+    count = len(sizes)
+    types = ", ".join(["void *"] * count)
+    arguments = ", ".join(f"p[{i}]" for i in range(count))
+    return f"""#include <stddef.h>
+enum {{ qc_inputs = {inputs}, qc_ports = {count - 1} }};
+static const size_t qc_sizes[] = {{{", ".join(map(str, sizes))}}};
+extern int qc_run({types});
+static void qc_call(void **p) {{ qc_run({arguments}); }}
+"""
+
+
+def _write(objects: dict[str, bytes], constants: bytes, folder: Path) -> list[str]:
+    """The files to link; the names of the object files."""
+    for name, data in objects.items():
+        (folder / f"{name}.o").write_bytes(data)
+    (folder / "constants.bin").write_bytes(constants)
+    (folder / "constants.c").write_text(_CONSTANTS)
+    return [f"{name}.o" for name in objects]
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -214,7 +214,7 @@ def _call(
     template = TemplateKernel.choose(workload, low.features)
     packed = low.constant(template.pack(weights), "weights")
     pointers = [x.pointer, packed.pointer]
-    for array in (tail.bias, tail.multiplier):
+    for array in (template.bias(tail.bias, weights), tail.multiplier):
         if array is not None:
             padded = np.zeros(y.view.channels, array.dtype)
             padded[: len(array)] = array

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.errors import BackendError
 from ...ir.types import Array
 from .kernels import ConvWorkload, Template, select
 from .program import Emitted
@@ -35,8 +36,15 @@ class TemplateKernel:
         return type(self.template).__name__.lower()
 
     def pack(self, weights: Array) -> Array:
-        """OIHW weights as the kernel reads them."""
-        return np.asarray(self.template.pack(weights, self.workload, self.knobs))
+        """OIHW weights as the kernel reads them; ``BackendError`` for what it cannot hold."""
+        try:
+            return np.asarray(self.template.pack(weights, self.workload, self.knobs))
+        except ValueError as error:
+            raise BackendError(f"{self.label}: {error}") from error
+
+    def bias(self, bias: Array, weights: Array) -> Array:
+        """What the accumulators start at."""
+        return np.asarray(self.template.bias(bias, weights))
 
     def emit(self, name: str) -> Emitted:
         """The kernel as TIR."""

@@ -11,14 +11,12 @@ import onnx
 from ...ir.errors import BackendError
 from ...ir.graph import Graph
 from ...ir.types import Array
-from .writer import to_onnx
+from .writer import is_large, to_onnx
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
-
-_LIMIT = 2**31 - 2**20
 
 
 class OnnxRuntimeExecutor:
@@ -61,7 +59,7 @@ class OnnxRuntimeExecutor:
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
         try:
-            if model.ByteSize() < _LIMIT:
+            if not is_large(model):
                 return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"

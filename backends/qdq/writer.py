@@ -15,8 +15,19 @@ from .emitter import Emitter, value_info
 from .forms import write
 
 OPSET = 21
+_LIMIT = 2**31 - 2**24
+"""Bytes of weights up to which a model fits one protobuf message, names and nodes included."""
+
 _SINCE: dict[type[ops.Op], int] = {ops.RMSNormalization: 23}
 _IR_VERSION = {21: 10, 23: 11}
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether a model needs its weights in a file of their own (protobuf's limit is 2 GiB).
+
+    The message is not asked for its size: above the limit it cannot say.
+    """
+    return sum(len(t.raw_data) for t in model.graph.initializer) > _LIMIT
 
 
 def to_onnx(graph: Graph, outputs: Sequence[str] = ()) -> onnx.ModelProto:

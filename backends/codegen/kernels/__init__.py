@@ -1,4 +1,4 @@
-"""Kernel templates for x86: convolution, matrix product and depthwise convolution.
+"""Kernel templates for x86 and ARM: convolution, matrix product and depthwise convolution.
 
 ``select`` finds the template of a workload; ``compile_kernel`` (in ``.compile``) makes an object
 file from its PrimFunc. Importing this package imports tvm.

@@ -17,8 +17,9 @@ from tvm.script.ir_builder import tirx as I
 from .conv import ConvWorkload, Tile, Tiling, collapse, emit_tiles, pack_blocks, reduction, runs_of
 from .epilogue import Epilogue
 from .finish import Strip, finish
-from .isa import Expr, Isa, local
+from .isa import Expr, local
 from .operands import Operands, Signature, build
+from .x86 import X86
 
 _CHUNK = 64
 _LANES = 16
@@ -48,6 +49,10 @@ class Amx:
         """int8 OIHW weights as [channels/16, K/4, 16, 4], runs padded to 64."""
         return pack_blocks(weights, collapse(workload), _LANES, 4, _CHUNK)
 
+    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The bias itself."""
+        return bias
+
     def extent(self, workload: ConvWorkload, knobs: AmxKnobs) -> int:
         """The number of independent iterations."""
         return _tiling(collapse(workload), knobs).extent
@@ -74,7 +79,7 @@ class Amx:
         assert isinstance(epilogue, Epilogue)
         size = workload.y.channels * runs_of(workload).total(_CHUNK) * _CHUNK
         signature = Signature(workload.x, workload.y, epilogue, workload.residual, size, "int8")
-        isa = Isa(_LANES, self.vbmi)
+        isa = X86(_LANES, self.vbmi)
         return build(
             name, signature, lambda operands: _emit(workload, knobs, epilogue, isa, operands)
         )
@@ -86,7 +91,7 @@ def _tiling(workload: ConvWorkload, knobs: AmxKnobs) -> Tiling:
 
 
 def _emit(
-    workload: ConvWorkload, knobs: AmxKnobs, epilogue: Epilogue, isa: Isa, operands: Operands
+    workload: ConvWorkload, knobs: AmxKnobs, epilogue: Epilogue, isa: X86, operands: Operands
 ) -> None:
     config = local(1, "uint8x64")
     acc = local(knobs.rows * knobs.pixels * knobs.channels, f"int32x{_LANES}")
@@ -193,7 +198,7 @@ def _finish(
     workload: ConvWorkload,
     knobs: AmxKnobs,
     epilogue: Epilogue,
-    isa: Isa,
+    isa: X86,
     operands: Operands,
     tile: Tile,
     acc: Expr,

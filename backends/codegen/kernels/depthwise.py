@@ -20,9 +20,10 @@ from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseKnobs, Kind, Taps, kinds_of, pack_quads
 from .epilogue import Epilogue
 from .finish import replace_by_table
-from .isa import Expr, Isa, local, shuffle, store
+from .isa import Expr, local, shuffle, store
 from .operands import Operands, Signature, build
 from .requantize import Requantize
+from .x86 import X86
 
 _UNROLLED_DOTS = 100
 _Constants = tuple[list[Expr], list[Expr]]
@@ -46,6 +47,10 @@ class Depthwise:
             return np.concatenate([kind.ravel() for kind in kinds])
         pairs = [kind.reshape(*kind.shape[:-1], 2, 2).swapaxes(-2, -3) for kind in kinds]
         return np.concatenate([pair.astype(np.int16).ravel() for pair in pairs])
+
+    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The bias itself."""
+        return bias
 
     def extent(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> int:
         """The number of iterations; neighbours may write equal values to a shared row."""
@@ -120,9 +125,9 @@ class _Block:
     taps: Taps
 
     @property
-    def _isa(self) -> Isa:
+    def _isa(self) -> X86:
         lanes = self.kind.width // 4
-        return Isa(lanes, self.template.vbmi and lanes == 16)
+        return X86(lanes, self.template.vbmi)
 
     @property
     def _span(self) -> int:
@@ -298,7 +303,7 @@ class _Block:
             result = shuffle(values, self._natural())
         else:
             result = requantize.pack([requantize.word(*lane) for lane in lanes])
-            if epilogue.table and self._isa.vbmi:
+            if epilogue.table and self._isa.looks_up:
                 result = self._isa.look_up(self.operands.table, result)
         self._store(place, I.bind(result), row, column)
 
@@ -314,7 +319,7 @@ class _Block:
             part = range(i * kind.channels, (i + 1) * kind.channels)
             value = result if kind.fold == 1 else shuffle([result], part)
             store(self.operands.y, value, at, kind.channels)
-            if isinstance(epilogue, Epilogue) and epilogue.table and not self._isa.vbmi:
+            if isinstance(epilogue, Epilogue) and epilogue.table and not self._isa.looks_up:
                 replace_by_table(self.operands, I.bind(at), kind.channels)
 
     def _residual_codes(self, place: _Place, row: int, column: Expr) -> list[Expr]:

@@ -87,13 +87,13 @@ def _store_bytes(items: Sequence[_Item], requantize: Requantize, operands: Opera
     words = [requantize.word(*_inputs(item, isa, operands)) for item in items]
     words = {1: words * 4, 2: words * 2, 3: [*words, words[-1]], 4: words}[len(words)]
     codes = requantize.pack(words)
-    if table and isa.vbmi:
+    if table and isa.looks_up:
         codes = I.bind(isa.look_up(operands.table, codes))
     for first, count in _runs(items):
         lanes, item = count * isa.lanes, items[first]
         index = I.bind(item.strip.y + item.position * isa.lanes)
         store(operands.y, shuffle([codes], _natural(isa, first, count)), index, lanes)
-        if table and not isa.vbmi:
+        if table and not isa.looks_up:
             replace_by_table(operands, index, lanes)
 
 

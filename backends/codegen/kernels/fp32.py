@@ -1,4 +1,6 @@
-"""float32 convolution with fused multiply-add, for AVX2 (8 lanes) and AVX-512 (16 lanes)."""
+"""float32 convolution with fused multiply-add, for any vectors."""
+
+from collections.abc import Sequence
 
 from tvm import tirx
 
@@ -6,18 +8,22 @@ from .isa import Expr, Isa, call
 from .register_tile import Dot, RegisterConv
 
 
-def fp32(lanes: int) -> RegisterConv:
-    """The template; its workloads have a ``FloatEpilogue`` and its kernels no multiplier."""
+def fp32(isa: Isa, accumulators: int) -> RegisterConv:
+    """The template for vectors of ``isa``.
+
+    Its workloads have a ``FloatEpilogue`` and its kernels no multiplier.
+    """
+    lanes = isa.lanes
     dtype = f"float32x{lanes}"
 
     def broadcast(x: Expr, index: Expr) -> list[Expr]:
         return [tirx.Broadcast(x[index], lanes)]
 
-    def add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
-        return call(dtype, "llvm.fma", pixel, weights, acc)
+    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
+        return call(dtype, "llvm.fma", pixel[0], weights[0], acc)
 
-    dot = Dot(Isa(lanes), 1, 1, "float32", "float32", broadcast, add)
-    return RegisterConv(dot, 28 if lanes == 16 else 12, _cycles)
+    dot = Dot(isa, 1, 1, "float32", "float32", broadcast, add)
+    return RegisterConv(dot, accumulators, _cycles)
 
 
 def _cycles(pixels: int, vectors: int, steps: int) -> float:

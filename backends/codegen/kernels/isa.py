@@ -1,8 +1,7 @@
-"""Vector instructions of x86 as TIR expressions, by the number of 32-bit lanes."""
+"""What kernel templates ask of a vector instruction set, and vectors as TIR expressions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
@@ -10,22 +9,36 @@ from tvm.script.ir_builder import tirx as I
 Expr = Any
 """A TIR expression; tvm's own classes carry no useful static types."""
 
-_BITS = {16: "512", 8: "256", 4: "128"}
-_PACK_WORDS = {
-    16: "llvm.x86.avx512.packssdw.512",
-    8: "llvm.x86.avx2.packssdw",
-    4: "llvm.x86.sse2.packssdw.128",
-}
-_PACK_BYTES = {
-    16: "llvm.x86.avx512.packuswb.512",
-    8: "llvm.x86.avx2.packuswb",
-    4: "llvm.x86.sse2.packuswb.128",
-}
-_MULTIPLY_PAIRS = {
-    16: "llvm.x86.avx512.pmaddw.d.512",
-    8: "llvm.x86.avx2.pmadd.wd",
-    4: "llvm.x86.sse2.pmadd.wd",
-}
+
+class Isa(Protocol):
+    """Vectors of ``lanes`` int32."""
+
+    @property
+    def lanes(self) -> int:
+        """int32 lanes of a vector."""
+
+    @property
+    def bytes(self) -> int:
+        """The width of a vector in bytes."""
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether ``look_up`` exists."""
+
+    def round(self, value: Expr) -> Expr:
+        """Round float32 lanes half to even to int32; what is too low gives the lowest integer."""
+
+    def pack_words(self, low: Expr, high: Expr) -> Expr:
+        """Saturate two int32 vectors to one int16 vector, within 128-bit lanes."""
+
+    def pack_bytes(self, low: Expr, high: Expr) -> Expr:
+        """Saturate two int16 vectors to one uint8 vector, within 128-bit lanes."""
+
+    def add_saturated(self, value: Expr, constant: int) -> Expr:
+        """Add a constant to int16 lanes with saturation."""
+
+    def look_up(self, table: Expr, codes: Expr) -> Expr:
+        """``table[codes]`` for ``bytes`` uint8 codes and 256 entries."""
 
 
 def splat(value: int | float, dtype: str, lanes: int) -> Expr:
@@ -55,57 +68,3 @@ def local(size: int, dtype: str) -> Expr:
 def call(dtype: str, name: str, *arguments: Expr) -> Expr:
     """A call of an LLVM intrinsic without side effects."""
     return I.call_llvm_pure_intrin(dtype, name, *arguments)
-
-
-@dataclass(frozen=True)
-class Isa:
-    """A vector width: ``lanes`` int32 lanes (16 AVX-512, 8 AVX2, 4 SSE); ``vbmi``: vpermi2b."""
-
-    lanes: int
-    vbmi: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """The width of a vector in bytes."""
-        return 4 * self.lanes
-
-    def round(self, value: Expr) -> Expr:
-        """Round float32 lanes half to even to int32 (cvtps2dq)."""
-        if self.lanes == 16:
-            zero, all_lanes = splat(0, "int32", 16), tirx.IntImm("int16", -1)
-            name = "llvm.x86.avx512.mask.cvtps2dq.512"
-            return call("int32x16", name, value, zero, all_lanes, tirx.IntImm("int32", 4))
-        name = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}[self.lanes]
-        return call(f"int32x{self.lanes}", name, value)
-
-    def pack_words(self, low: Expr, high: Expr) -> Expr:
-        """Saturate two int32 vectors to one int16 vector, within 128-bit lanes."""
-        return call(f"int16x{2 * self.lanes}", _PACK_WORDS[self.lanes], low, high)
-
-    def pack_bytes(self, low: Expr, high: Expr) -> Expr:
-        """Saturate two int16 vectors to one uint8 vector, within 128-bit lanes."""
-        return call(f"uint8x{4 * self.lanes}", _PACK_BYTES[self.lanes], low, high)
-
-    def add_saturated(self, value: Expr, constant: int) -> Expr:
-        """Add a constant to int16 lanes with saturation."""
-        lanes = 2 * self.lanes
-        return call(f"int16x{lanes}", "llvm.sadd.sat", value, splat(constant, "int16", lanes))
-
-    def dot_bytes(self, acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
-        """Add the dot products of four uint8 and four int8 to each int32 lane (vpdpbusd)."""
-        name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.lanes]}"
-        return call(f"int32x{self.lanes}", name, acc, unsigned, signed)
-
-    def multiply_pairs(self, left: Expr, right: Expr) -> Expr:
-        """The dot products of two int16 and two int16 as int32 lanes (vpmaddwd)."""
-        return call(f"int32x{self.lanes}", _MULTIPLY_PAIRS[self.lanes], left, right)
-
-    def look_up(self, table: Expr, codes: Expr) -> Expr:
-        """``table[codes]`` for uint8 codes and 256 entries; needs ``vbmi`` and 16 lanes."""
-        assert self.vbmi
-        assert self.lanes == 16
-        rows = [I.bind(table.vload([64 * i], "uint8x64")) for i in range(4)]
-        name, dtype = "llvm.x86.avx512.vpermi2var.qi.512", "uint8x64"
-        lower = call(dtype, name, rows[0], codes, rows[1])
-        upper = call(dtype, name, rows[2], codes, rows[3])
-        return tirx.Select(codes >= splat(128, "uint8", 64), upper, lower)

@@ -47,7 +47,9 @@ class Dot:
         weights_dtype: of the packed weights, of which every step reads ``parts`` vectors.
         acc_dtype: of the accumulator.
         broadcast: (x, index) -> ``parts`` vectors of one pixel.
-        add: (acc, vector of the pixel, vector of weights) -> acc.
+        add: (acc, vectors of the pixel, vectors of weights) -> acc.
+        shift: what ``broadcast`` takes off every element of ``x``.
+        least: the least weight for which the sums are exact.
     """
 
     isa: Isa
@@ -56,7 +58,9 @@ class Dot:
     weights_dtype: str
     acc_dtype: str
     broadcast: Callable[[Expr, Expr], Sequence[Expr]]
-    add: Callable[[Expr, Expr, Expr], Expr]
+    add: Callable[[Expr, Sequence[Expr], Sequence[Expr]], Expr]
+    shift: int = 0
+    least: int = -128
 
     @property
     def weights_lanes(self) -> int:
@@ -83,11 +87,20 @@ class RegisterConv:
         Part ``p`` has the elements ``p, p + parts, ...`` of the step.
         """
         dot = self.dot
+        if dot.weights_dtype == "int8" and weights.min(initial=0) < dot.least:
+            raise ValueError(f"weights below {dot.least} have no kernel for this cpu yet")
         lanes, size, parts = dot.isa.lanes, dot.size, dot.parts
         blocks = pack_blocks(weights, collapse(workload), lanes, size, size)
         blocks = blocks.reshape(*blocks.shape[:3], size // parts, parts)
         blocks = blocks.transpose(0, 1, 4, 2, 3)
         return np.ascontiguousarray(blocks.astype(dot.weights_dtype))
+
+    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What the accumulators start at, per output channel of the OIHW ``weights``."""
+        if not self.dot.shift:
+            return bias
+        taken = self.dot.shift * weights.astype(np.int64).sum((1, 2, 3))
+        return np.asarray((bias + taken).astype(np.int32))
 
     def extent(self, workload: ConvWorkload, knobs: RegisterKnobs) -> int:
         """The number of iterations; neighbours may write equal values to shared pixels."""
@@ -154,8 +167,7 @@ def _emit_tile(
             pixel = [I.bind(part) for part in dot.broadcast(operands.x, x + i * step)]
             for j in range(vectors):
                 at = i * vectors + j
-                for part, weight in zip(pixel, weights[j], strict=True):
-                    I.buffer_store(acc, dot.add(acc[at], part, weight), [at])
+                I.buffer_store(acc, dot.add(acc[at], pixel, weights[j]), [at])
     return [_strip(workload, acc, i, vectors, tile) for i in range(pixels)]
 
 

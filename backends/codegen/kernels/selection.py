@@ -1,14 +1,18 @@
 """Which template serves a workload on a cpu, decided by the cpu's features alone."""
 
 from .amx import Amx
+from .arm import neon, sdot, usdot
 from .avx2 import avx2
 from .conv import ConvWorkload, collapse, runs_of
 from .depthwise import Depthwise
+from .depthwise_columns import DepthwiseColumns
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import FloatEpilogue
 from .fp32 import fp32
+from .neon import Neon
 from .template import Template
 from .vnni import avx_vnni, vnni
+from .x86 import X86
 
 _AMX_PIXELS = 4
 
@@ -17,12 +21,16 @@ def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
     """The fastest template for ``workload``.
 
     ``features``: names as of LLVM ("amx-int8", "avx512vnni", "avx512vbmi", "avx512f", "avxvnni",
-    "avx2"). Raises ValueError for a cpu without AVX2 and FMA.
+    "avx2"; "neon", "dotprod", "i8mm"). Raises ValueError for a cpu with neither AVX2 nor NEON.
     """
+    if "neon" in features:
+        return _select_arm(workload, features)
     if "avx2" not in features:
-        raise ValueError(f"no x86 kernel template for a cpu without avx2: {sorted(features)}")
+        raise ValueError(
+            f"no kernel template for a cpu with neither avx2 nor neon: {sorted(features)}"
+        )
     if isinstance(workload.epilogue, FloatEpilogue):
-        return fp32(16 if "avx512f" in features else 8)
+        return fp32(X86(16), 28) if "avx512f" in features else fp32(X86(8), 12)
     vbmi = "avx512vbmi" in features
     if isinstance(workload, DepthwiseWorkload):
         wide = "avx512vnni" in features
@@ -32,6 +40,16 @@ def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
     if "avx512vnni" in features:
         return vnni(vbmi)
     return avx_vnni() if "avxvnni" in features else avx2()
+
+
+def _select_arm(workload: ConvWorkload, features: frozenset[str]) -> Template:
+    if isinstance(workload.epilogue, FloatEpilogue):
+        return fp32(Neon(), 24)
+    if isinstance(workload, DepthwiseWorkload):
+        return DepthwiseColumns()
+    if "i8mm" in features:
+        return usdot()
+    return sdot() if "dotprod" in features else neon()
 
 
 def _suits_amx(workload: ConvWorkload) -> bool:

@@ -25,6 +25,9 @@ class Template(Protocol):
     ) -> NDArray[np.generic]:
         """OIHW weights with logical channels -> the kernel's own layout, padded with zeros."""
 
+    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What the accumulators of this template start at, per output channel."""
+
     def extent(self, workload: ConvWorkload, knobs: Knobs) -> int:
         """The number of iterations."""
 

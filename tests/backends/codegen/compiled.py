@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import emulators
 import numpy as np
 import pytest
 from networks import ISLANDS, LAYERS, OTHERS, Net
@@ -12,6 +13,15 @@ from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.ir.evaluate import evaluate
 from qc.targets import load, missing_features
+
+
+def need_emulator() -> None:
+    """Skip with a reason where code for ARM cannot be linked or run."""
+    pytest.importorskip("ziglang")
+    try:
+        emulators.set_up()
+    except emulators.Unavailable as error:
+        pytest.skip(str(error))
 
 
 @dataclass
@@ -34,7 +44,9 @@ def compile_networks(target: str, names: list[str], path: Path) -> Compiled:
 def compile_all(target: str, networks: dict[str, Callable[[Net], None]], path: Path) -> Compiled:
     """Build networks into one artifact; skips where this machine cannot run it."""
     description = load(target)
-    if lacking := missing_features(description):
+    if description.emulator:
+        need_emulator()
+    elif lacking := missing_features(description):
         pytest.skip(f"this machine lacks {', '.join(lacking)}")
     net, outputs = Net(), {}
     for name, network in networks.items():

@@ -23,7 +23,15 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     return compile_networks(target, [*LAYERS, *OTHERS, *ISLANDS], path)
 
 
-@pytest.fixture(scope="session", params=["x86", "x86-amx"])
+@pytest.fixture(scope="session")
+def everything_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """All networks for 64-bit ARM, in an emulator."""
+    return compile_networks(
+        "arm", [*LAYERS, *OTHERS, *ISLANDS], tmp_path_factory.mktemp("arm") / "out"
+    )
+
+
+@pytest.fixture(scope="session", params=["x86", "x86-amx", "arm-v8", "arm", "arm-i8mm"])
 def layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The networks that use the kernel templates, for the other targets."""
     return compile_networks(request.param, [*LAYERS], tmp_path_factory.mktemp("layers") / "out")

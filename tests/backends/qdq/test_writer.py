@@ -5,9 +5,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from qc.backends.qdq import writer
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.backends.qdq.unsigned import unsigned_weights
-from qc.backends.qdq.writer import to_onnx
+from qc.backends.qdq.writer import is_large, to_onnx
 from qc.frontends.from_onnx import load
 from qc.ir import ops
 from qc.ir.errors import BackendError
@@ -190,6 +191,22 @@ def test_dynamic_quantize(axis):
     for name in "qszr":
         assert ours[name].dtype == theirs[name].dtype
         assert (ours[name] == theirs[name]).all()
+
+
+def test_weights_beyond_the_limit_of_a_message_lie_beside_it(monkeypatch):
+    graph = Graph("wide")
+    x = graph.input("x", TensorType("float32", (1, 64)))
+    w = graph.constant(RNG.normal(size=(64, 64)).astype(np.float32), "w")
+    graph.outputs = [graph.add(ops.MatMul(), [x, w], names=["y"]).output]
+    feed = {"x": RNG.normal(size=(1, 64)).astype(np.float32)}
+    assert not is_large(to_onnx(graph))
+    before = OnnxRuntimeExecutor().open(graph)(feed)
+    monkeypatch.setattr(writer, "_LIMIT", 64 * 64 * 4 - 1)
+    assert is_large(to_onnx(graph))
+    save, beside = onnx.save, []
+    monkeypatch.setattr(onnx, "save", lambda *a, **k: beside.append(k) or save(*a, **k))
+    np.testing.assert_array_equal(OnnxRuntimeExecutor().open(graph)(feed)["y"], before["y"])
+    assert beside[0]["save_as_external_data"]
 
 
 def test_integer_ops_are_refused_by_name():

@@ -3,7 +3,9 @@
 import ctypes
 import mmap
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 tvm = pytest.importorskip("tvm")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from compiled import need_emulator  # noqa: E402
+from emulated import Program  # noqa: E402
 
 from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue  # noqa: E402
 from qc.backends.codegen.kernels.compile import build_module, compile_kernel  # noqa: E402
@@ -23,7 +29,10 @@ _SENTINEL = 0xA5
 
 
 class Case(NamedTuple):
-    """A workload for a template; ``flag``: the cpu flag which it needs to run."""
+    """A workload for a template; ``flag``: the cpu flag which it needs to run.
+
+    ``qemu CPU`` is a cpu that is emulated.
+    """
 
     template: Any
     workload: Any
@@ -31,6 +40,17 @@ class Case(NamedTuple):
     flag: str
     knobs: Any = None
     extreme: bool = False
+
+    @property
+    def emulated(self) -> str:
+        """The cpu that qemu emulates for the case, if it does."""
+        return self.flag.removeprefix("qemu ") if self.flag.startswith("qemu ") else ""
+
+    @property
+    def tvm(self) -> dict[str, str]:
+        """TVM's target."""
+        triple = {"mtriple": "aarch64-linux-gnu"} if self.emulated else {}
+        return {"kind": "llvm", "mcpu": self.mcpu, **triple}
 
     @property
     def chosen(self) -> Any:
@@ -145,7 +165,8 @@ def _weights(case: Case, rng: np.random.Generator) -> Array:
     shape = (workload.y.channels - 1, inputs, *workload.kernel)
     if isinstance(workload.epilogue, FloatEpilogue):
         return rng.standard_normal(shape).astype(np.float32)
-    return rng.integers(-128, 128, shape).astype(np.int8)
+    least = getattr(getattr(case.template, "dot", None), "least", -128)
+    return rng.integers(least, 128, shape).astype(np.int8)
 
 
 class Library:
@@ -154,17 +175,27 @@ class Library:
     def __init__(self, cases: Mapping[str, Case], folder: Path) -> None:
         """Compile the cases which this cpu can run."""
         self._all = cases
-        self.cases = {name: case for name, case in cases.items() if case.flag in CPU_FLAGS}
-        objects = []
-        for name, case in self.cases.items():
-            prim_func = case.template.prim_func(case.workload, case.chosen, name)
-            path = folder / f"{name}.o"
-            path.write_bytes(compile_kernel(prim_func, name, {"kind": "llvm", "mcpu": case.mcpu}))
-            objects.append(str(path))
-        if objects:
-            library = folder / "kernels.so"
-            subprocess.run(["cc", "-shared", "-o", str(library), *objects], check=True)
-            self._library = ctypes.CDLL(str(library))
+        self.cases = {n: c for n, c in cases.items() if c.emulated or c.flag in CPU_FLAGS}
+        self._folder = folder
+        native = {n: self._compile(n, c) for n, c in self.cases.items() if not c.emulated}
+        if native:
+            path = folder / "kernels.so"
+            objects = map(str, native.values())
+            subprocess.run(["cc", "-shared", "-o", str(path), *objects], check=True)
+            self._library = ctypes.CDLL(str(path))
+
+    def _compile(self, name: str, case: Case) -> Path:
+        prim_func = case.template.prim_func(case.workload, case.chosen, name)
+        path = self._folder / f"{name}.o"
+        path.write_bytes(compile_kernel(prim_func, name, case.tvm))
+        return path
+
+    @cached_property
+    def _program(self) -> Program:
+        """All kernels for ARM, made when the first one is needed."""
+        need_emulator()
+        foreign = {n: self._compile(n, c) for n, c in self.cases.items() if c.emulated}
+        return Program(foreign, self._folder, _SLACK)
 
     def check(self, name: str) -> None:
         """Run one case in two halves and compare it to the reference, bit by bit."""
@@ -179,6 +210,8 @@ class Library:
         y = guarded(np.zeros(view.span, view.dtype), 0)
         y.view(np.uint8)[:] = _SENTINEL
         rest = {key: value for key, value in data.items() if key != "x"}
+        rest["bias"] = data["bias"].copy()
+        rest["bias"][:-1] = case.template.bias(data["bias"][:-1], weights)
         operands = [data["x"], packed, *rest.values(), y]
         extent = case.template.extent(case.workload, case.chosen)
         self._call(name, operands, extent // 2, extent)
@@ -194,6 +227,9 @@ class Library:
             np.testing.assert_array_equal(y, expected)
 
     def _call(self, name: str, operands: list[Array], lo: int, hi: int) -> None:
+        if cpu := self.cases[name].emulated:
+            self._program.call(cpu, name, operands, lo, hi)
+            return
         pointers = [ctypes.c_void_p(operand.ctypes.data) for operand in operands]
         function = getattr(self._library, name)
         function.restype = None
@@ -214,7 +250,7 @@ def assembly() -> Callable[[tuple[Any, ...]], str]:
     def emit(fields: tuple[Any, ...]) -> str:
         case = Case(*fields)
         prim_func = case.template.prim_func(case.workload, case.chosen, "kernel")
-        module = build_module(prim_func, "kernel", {"kind": "llvm", "mcpu": case.mcpu})
+        module = build_module(prim_func, "kernel", case.tvm)
         return str(module.inspect_source("asm"))
 
     return emit

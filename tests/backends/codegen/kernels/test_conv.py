@@ -9,6 +9,7 @@ pytest.importorskip("tvm")
 
 from qc.backends.codegen.kernels import ConvWorkload, Epilogue, Residual, View
 from qc.backends.codegen.kernels.amx import Amx, AmxKnobs
+from qc.backends.codegen.kernels.arm import neon, sdot, usdot
 from qc.backends.codegen.kernels.avx2 import avx2
 from qc.backends.codegen.kernels.register_tile import RegisterKnobs
 from qc.backends.codegen.kernels.vnni import avx_vnni, vnni
@@ -88,10 +89,14 @@ TEMPLATES: dict[str, tuple[Any, str, str]] = {
     "amx": (Amx(True), "sapphirerapids", "amx_int8"),
     "avx2": (avx2(), "haswell", "avx2"),
     "avx_vnni": (avx_vnni(), "alderlake", "avx_vnni"),
+    "sdot": (sdot(), "cortex-a76", "qemu cortex-a76"),
+    "usdot": (usdot(), "neoverse-n2", "qemu max"),
+    "neon": (neon(), "cortex-a53", "qemu cortex-a53"),
 }
 SHORT = {
     "vnni_novbmi": ("table", "conv3"),
     "avx_vnni": ("table", "conv3_stride2"),
+    "usdot": ("conv3_stride2", "speech", "residual_table", "overflow_words"),
     "avx2": (
         "pointwise_stride2",
         "conv3",
@@ -130,6 +135,8 @@ KNOBS: dict[str, tuple[str, str, Any]] = {
     "amx_columns": ("amx", "pointwise_wide", AmxKnobs(16, 4, 1, channels_first=False)),
     "amx_three": ("amx", "residual_slices", AmxKnobs(9, 1, 3)),
     "amx_six": ("amx", "pointwise_wide", AmxKnobs(7, 1, 6)),
+    "sdot_tail": ("sdot", "pointwise_wide", RegisterKnobs(3, 4)),
+    "neon_pixels_first": ("neon", "conv3_stride2", RegisterKnobs(4, 3, channels_first=False)),
     "amx_slim": ("amx", "table", AmxKnobs(3, 3, 1)),
 }
 CASES = _cases() | {
@@ -150,6 +157,9 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("vnni", ["vpdpbusd", "%zmm"], ["tdpbusd", "vpmaddubsw"]),
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
+        ("sdot", ["sdot", "fcvtns", "sqxtun"], ["usdot", "smmla", "smlal"]),
+        ("usdot", ["usdot"], ["\tsdot", "smlal"]),
+        ("neon", ["smull", "smlal", "sadalp"], ["sdot", "smmla"]),
     ],
 )
 def test_instructions(isa: str, wanted: list[str], unwanted: list[str], assembly: Any) -> None:

@@ -9,6 +9,7 @@ pytest.importorskip("tvm")
 
 from qc.backends.codegen.kernels import DepthwiseWorkload, Epilogue, Residual, View
 from qc.backends.codegen.kernels.depthwise import Depthwise
+from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
 from qc.backends.codegen.kernels.depthwise_plan import DepthwiseKnobs
 
 U8 = Epilogue("uint8", 7, 0, 255)
@@ -74,6 +75,7 @@ TEMPLATES: dict[str, tuple[Any, str, str]] = {
     "vnni": (Depthwise(16, True, True), "icelake-server", "avx512vbmi"),
     "avx_vnni": (Depthwise(8, True), "alderlake", "avx_vnni"),
     "avx2": (Depthwise(8, False), "haswell", "avx2"),
+    "neon": (DepthwiseColumns(), "cortex-a53", "qemu cortex-a53"),
 }
 SHORT = {
     "avx_vnni": ("dw3_slices", "table"),
@@ -103,6 +105,12 @@ CASES = {
         *TEMPLATES["vnni"][1:],
         DepthwiseKnobs(1),
     ),
+    "neon_pixels": (
+        *TEMPLATES["neon"][:1],
+        WORKLOADS["dw3_stride2"],
+        *TEMPLATES["neon"][1:],
+        DepthwiseKnobs(2),
+    ),
     "unrolled_3": (
         *TEMPLATES["vnni"][:1],
         WORKLOADS["dw3"],
@@ -123,6 +131,7 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("vnni", ["vpdpbusd", "%zmm", "vpackuswb"], ["vpmaddubsw"]),
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
+        ("neon", ["smlal", "smlal2", "sqxtun"], ["sdot"]),
     ],
 )
 def test_instructions(isa: str, wanted: list[str], unwanted: list[str], assembly: Any) -> None:

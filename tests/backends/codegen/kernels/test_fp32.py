@@ -8,6 +8,8 @@ pytest.importorskip("tvm")
 
 from qc.backends.codegen.kernels import ConvWorkload, FloatEpilogue, View
 from qc.backends.codegen.kernels.fp32 import fp32
+from qc.backends.codegen.kernels.neon import Neon
+from qc.backends.codegen.kernels.x86 import X86
 
 FREE = FloatEpilogue()
 
@@ -40,8 +42,9 @@ WORKLOADS = {
     "gemv": conv((1, 1), 96, 1008),
 }
 TEMPLATES: dict[str, tuple[Any, str, str]] = {
-    "avx512": (fp32(16), "skylake-avx512", "avx512f"),
-    "avx2": (fp32(8), "haswell", "fma"),
+    "avx512": (fp32(X86(16), 28), "skylake-avx512", "avx512f"),
+    "avx2": (fp32(X86(8), 12), "haswell", "fma"),
+    "neon": (fp32(Neon(), 24), "cortex-a53", "qemu cortex-a53"),
 }
 CASES = {
     f"{isa}_{name}": (template, workload, mcpu, flag)
