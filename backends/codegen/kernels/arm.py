@@ -1,71 +1,149 @@
 """uint8 x int8 convolution for 64-bit ARM: usdot, sdot, or plain NEON, all exact.
 
 The latter two multiply int8 by int8: 128 is taken off every code, and what that takes off the sum
-is in the bias (``RegisterConv.bias``).
+is in the bias (``RegisterConv.bias``).  Where the runs of the reduction are long, sixteen codes of
+a pixel are loaded at once and each four of them are an operand by lane; else four at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from tvm import tirx
+from tvm.script.ir_builder import tirx as I
 
-from .isa import Expr, shuffle
-from .neon import Neon, signed_quad
+from .conv import ConvWorkload, collapse, runs_of
+from .depthwise import Depthwise
+from .isa import Expr, shuffle, splat
+from .neon import Neon
 from .register_tile import Dot, RegisterConv
 
 _ISA = Neon()
+_WIDE = 16
+_FREE = 26
+"""Vector registers for accumulators, codes and weights."""
 
 
-def usdot() -> RegisterConv:
-    """The template for cpus with i8mm."""
-
-    def broadcast(x: Expr, index: Expr) -> list[Expr]:
-        quad = tirx.reinterpret("uint32", x.vload([index], "uint8x4"))
-        return [tirx.reinterpret("uint8x16", tirx.Broadcast(quad, 4))]
-
-    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-        return _ISA.dot_mixed(acc, pixel[0], weights[0])
-
-    return RegisterConv(Dot(_ISA, 4, 1, "int8", "int32", broadcast, add), 24, _cycles_dot)
+def step_of(workload: ConvWorkload) -> int:
+    """Codes that one load takes: 16 where the runs are a multiple of that, else 4."""
+    return _WIDE if runs_of(collapse(workload)).length % _WIDE == 0 else 4
 
 
-def sdot() -> RegisterConv:
-    """The template for cpus with dotprod."""
-
-    def broadcast(x: Expr, index: Expr) -> list[Expr]:
-        return [tirx.reinterpret("int8x16", tirx.Broadcast(signed_quad(x, index), 4))]
-
-    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-        return _ISA.dot_bytes(acc, pixel[0], weights[0])
-
-    return RegisterConv(Dot(_ISA, 4, 1, "int8", "int32", broadcast, add, 128), 24, _cycles_dot)
+def usdot(step: int = _WIDE) -> RegisterConv:
+    """The template for cpus with i8mm; ``step``: 16 or 4."""
+    dot = Dot(
+        _ISA, step, step // 4, "int8", "int32", _quads(step, False), _ISA.dot_mixed,
+        arrange=_by_quads,
+    )  # fmt: skip
+    return RegisterConv(dot, 20, _cycles_dot(step // 4))
 
 
-def neon() -> RegisterConv:
-    """The template for armv8.0: pairs of products fit int16, since weights are above -128.
+def sdot(step: int = _WIDE) -> RegisterConv:
+    """The template for cpus with dotprod; ``step``: 16 or 4."""
+    dot = Dot(
+        _ISA, step, step // 4, "int8", "int32", _quads(step, True), _ISA.dot_bytes,
+        shift=128, arrange=_by_quads,
+    )  # fmt: skip
+    return RegisterConv(dot, 20, _cycles_dot(step // 4))
 
-    ``2 * 128 * 127 < 2**15``: smull and smlal, then one sadalp for both.
+
+def neon(step: int = _WIDE) -> RegisterConv:
+    """The template for armv8.0; ``step``: 16 or 4.
+
+    Two products fit int16 together, since weights are above -128 (``2 * 128 * 127 < 2**15``):
+    smull, smlal2 and one sadalp for four products in each lane.
     """
 
     def broadcast(x: Expr, index: Expr) -> list[Expr]:
-        quad = tirx.reinterpret("int8x16", tirx.Broadcast(signed_quad(x, index), 4))
-        return [shuffle([quad], [first, first + 2] * 4) for first in (0, 1)]
+        codes = _codes(x, index, step, True)
+        halves = ([at, at + 1] * 4 + [at + 2, at + 3] * 4 for at in range(0, step, 4))
+        return [shuffle([codes], pattern) for pattern in halves]
 
-    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-        first, second = (_ISA.multiply(p, w) for p, w in zip(pixel, weights, strict=True))
-        return _ISA.add_pairs(acc, first + second)
+    def add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
+        low, high = (
+            _ISA.multiply(*(shuffle([v], range(at, at + 8)) for v in (pixel, weights)))
+            for at in (0, 8)
+        )
+        return _ISA.add_pairs(acc, low + high)
 
-    return RegisterConv(
-        Dot(_ISA, 4, 2, "int8", "int32", broadcast, add, 128, -127), 20, _cycles_plain
-    )
+    dot = Dot(
+        _ISA, step, step // 4, "int8", "int32", broadcast, add,
+        shift=128, least=-127, arrange=_by_pairs,
+    )  # fmt: skip
+    return RegisterConv(dot, 10, _cycles_plain(step // 4))  # more are spilled for the products
 
 
-def _cycles_dot(pixels: int, vectors: int, steps: int) -> float:
-    """Two dots a cycle; a broadcast costs a load and an xor."""
-    dots, loads = pixels * vectors, pixels + vectors
-    return steps * max(dots / 2, loads / 2 + pixels, 4.0) + dots * 5 + 30
+def depthwise_usdot() -> Depthwise:
+    """Depthwise convolutions for cpus with i8mm."""
+    return Depthwise(4, lambda _: _Mixed())
 
 
-def _cycles_plain(pixels: int, vectors: int, steps: int) -> float:
-    """Three instructions a step, one a cycle; a broadcast is a load, an xor and two shuffles."""
-    dots = pixels * vectors
-    return steps * (3 * dots + 3 * pixels + vectors) + dots * 8 + 30
+def depthwise_sdot() -> Depthwise:
+    """Depthwise convolutions for cpus with dotprod."""
+    return Depthwise(4, lambda _: _Signed(), shift=128)
+
+
+class _Mixed(Neon):
+    def dot_bytes(self, acc: Expr, unsigned: Expr, weights: Expr) -> Expr:
+        return self.dot_mixed(acc, unsigned, weights)
+
+
+class _Signed(Neon):
+    def dot_bytes(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
+        return super().dot_bytes(acc, tirx.reinterpret("int8x16", codes), weights)
+
+
+def _quads(step: int, signed: bool) -> Callable[[Expr, Expr], list[Expr]]:
+    """Every four of ``step`` adjacent codes in all lanes."""
+
+    def broadcast(x: Expr, index: Expr) -> list[Expr]:
+        codes = _codes(x, index, step, signed)
+        return [shuffle([codes], [*range(at, at + 4)] * 4) for at in range(0, step, 4)]
+
+    return broadcast
+
+
+def _codes(x: Expr, index: Expr, step: int, signed: bool) -> Expr:
+    """16 adjacent codes, or 4 of them four times; less 128, as int8, if ``signed``."""
+    codes = x.vload([index], f"uint8x{step}")
+    if step == 4:
+        quad = tirx.Broadcast(tirx.reinterpret("uint32", codes), 4)
+        codes = tirx.reinterpret("uint8x16", quad)
+    if signed:
+        codes = tirx.reinterpret("int8x16", codes ^ splat(128, "uint8", 16))
+    return I.bind(codes)
+
+
+def _by_quads(steps: NDArray[np.generic], parts: int) -> NDArray[np.generic]:
+    """Part ``p`` has the ``p``-th four elements of every lane."""
+    split = steps.reshape(*steps.shape[:-1], parts, 4)
+    return np.moveaxis(split, -2, -3)
+
+
+def _by_pairs(steps: NDArray[np.generic], parts: int) -> NDArray[np.generic]:
+    """As ``_by_quads``, the first two of the four of all lanes before the last two."""
+    split = steps.reshape(*steps.shape[:-1], parts, 2, 2)
+    return np.moveaxis(split, -4, -2)
+
+
+def _cycles_dot(quads: int) -> Callable[[int, int, int], float]:
+    """Two dots a cycle, three instructions of any kind; what exceeds the registers is spilled."""
+
+    def cycles(pixels: int, vectors: int, steps: int) -> float:
+        dots = quads * pixels * vectors
+        spills = max(0, pixels * vectors + pixels + vectors - _FREE)
+        other = pixels * (2 if quads > 1 else 3) + quads * vectors + 4 + 2 * spills
+        return steps * max(dots / 2, (dots + other) / 3) + pixels * vectors * 3 + 15
+
+    return cycles
+
+
+def _cycles_plain(quads: int) -> Callable[[int, int, int], float]:
+    """Three instructions for every four products of a lane; one a cycle on an in-order core."""
+
+    def cycles(pixels: int, vectors: int, steps: int) -> float:
+        products = 3 * quads * pixels * vectors
+        other = pixels * (2 + quads) + 2 * quads * vectors + 4
+        return steps * (products + other) + pixels * vectors * 8 + 40
+
+    return cycles

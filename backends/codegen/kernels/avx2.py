@@ -5,8 +5,6 @@ pairs of int16, so no shuffle is needed. The weights are packed as int16. vpmadd
 shorter, but it saturates.
 """
 
-from collections.abc import Sequence
-
 from tvm import tirx
 
 from .isa import Expr, splat
@@ -29,10 +27,8 @@ def _broadcast(x: Expr, index: Expr) -> list[Expr]:
     return [tirx.reinterpret("int16x16", even), tirx.reinterpret("int16x16", odd)]
 
 
-def _add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-    for part, weight in zip(pixel, weights, strict=True):
-        acc = acc + _ISA.multiply_pairs(part, weight)
-    return acc
+def _add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
+    return acc + _ISA.multiply_pairs(pixel, weights)
 
 
 def _cycles(pixels: int, vectors: int, steps: int) -> float:

@@ -4,10 +4,10 @@ Per column of the input four rows are loaded and two unpack stages turn them int
 32-bit lanes hold four vertical taps of one channel. One dot instruction per kernel column then
 serves a lane; columns are carried from pixel to pixel. The saturating packs of the epilogue undo
 the order of the unpacks. Remainders of 32 and 16 channels put several groups of rows side by side.
-Without VNNI the same lanes are widened to pairs of int16 for vpmaddwd.
+Without such dots the same lanes are widened to pairs of int16 for vpmaddwd.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,9 @@ from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseKnobs, Kind, Taps, kinds_of, pack_quads
 from .epilogue import Epilogue
 from .finish import replace_by_table
-from .isa import Expr, local, shuffle, store
+from .isa import Expr, local, shuffle, splat, store
 from .operands import Operands, Signature, build
 from .requantize import Requantize
-from .x86 import X86
 
 _UNROLLED_DOTS = 100
 _Constants = tuple[list[Expr], list[Expr]]
@@ -32,25 +31,33 @@ _Constants = tuple[list[Expr], list[Expr]]
 
 @dataclass(frozen=True)
 class Depthwise:
-    """The template for vectors of ``lanes`` int32; ``vnni``: use vpdpbusd, else vpmaddwd."""
+    """The template for vectors of ``lanes`` int32.
+
+    ``isa``: the instructions for as many lanes.  ``dots``: they add four products of bytes, else
+    only two of words.  ``shift``: what is taken off every code before, and is in the bias.
+    """
 
     lanes: int
-    vnni: bool
-    vbmi: bool = False
+    isa: Callable[[int], Any]
+    dots: bool = True
+    shift: int = 0
 
     def pack(
         self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: DepthwiseKnobs
     ) -> NDArray[np.generic]:
-        """int8 [C, 1, h, w] weights as quads of taps (int8), or pairs (int16) without VNNI."""
+        """int8 [C, 1, h, w] weights as quads of taps (int8), or pairs (int16) without dots."""
         kinds = pack_quads(weights, workload, self.lanes)
-        if self.vnni:
+        if self.dots:
             return np.concatenate([kind.ravel() for kind in kinds])
         pairs = [kind.reshape(*kind.shape[:-1], 2, 2).swapaxes(-2, -3) for kind in kinds]
         return np.concatenate([pair.astype(np.int16).ravel() for pair in pairs])
 
     def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The bias itself."""
-        return bias
+        """What the accumulators start at, per channel."""
+        if not self.shift:
+            return bias
+        taken = self.shift * weights.astype(np.int64).sum((1, 2, 3))
+        return np.asarray((bias + taken).astype(np.int32))
 
     def extent(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> int:
         """The number of iterations; neighbours may write equal values to a shared row."""
@@ -71,7 +78,7 @@ class Depthwise:
         LLVM must take the pointers for aliases, or it hoists all weights and spills them.
         """
         assert isinstance(workload.epilogue, Epilogue)
-        dtype = "int8" if self.vnni else "int16"
+        dtype = "int8" if self.dots else "int16"
         kinds = kinds_of(workload, self.lanes)
         taps = Taps.of(workload)
         size = sum(kind.count * kind.width for kind in kinds) * 4 * taps.vectors
@@ -125,9 +132,8 @@ class _Block:
     taps: Taps
 
     @property
-    def _isa(self) -> X86:
-        lanes = self.kind.width // 4
-        return X86(lanes, self.template.vbmi)
+    def _isa(self) -> Any:
+        return self.template.isa(self.kind.width // 4)
 
     @property
     def _span(self) -> int:
@@ -223,12 +229,12 @@ class _Block:
 
     @property
     def _column_vectors(self) -> int:
-        return self.taps.quads * (4 if self.template.vnni else 8)
+        return self.taps.quads * (4 if self.template.dots else 8)
 
     @property
     def _column_dtype(self) -> str:
         width = self.kind.width
-        return f"uint8x{width}" if self.template.vnni else f"int16x{width // 2}"
+        return f"uint8x{width}" if self.template.dots else f"int16x{width // 2}"
 
     def _save(self, carry: Expr, columns: Sequence[Sequence[Expr]]) -> None:
         for i, vector in enumerate(vector for column in columns for vector in column):
@@ -245,7 +251,7 @@ class _Block:
         """The vectors of all quads of taps of one input column."""
         rows = [I.bind(self._row(place, t, column)) for t in range(self.taps.needed)]
         rows += [rows[-1]] * (4 * self.taps.quads - len(rows))
-        interleave = _quads if self.template.vnni else _pairs
+        interleave = _quads if self.template.dots else _pairs
         quads = [rows[4 * q : 4 * q + 4] for q in range(self.taps.quads)]
         return [vector for quad in quads for vector in interleave(quad, self.kind.width)]
 
@@ -258,7 +264,9 @@ class _Block:
             self.operands.x.vload([at + i * group * x.row_stride], f"uint8x{kind.channels}")
             for i in range(kind.fold)
         ]
-        return parts[0] if kind.fold == 1 else shuffle(parts, range(kind.width))
+        row = parts[0] if kind.fold == 1 else shuffle(parts, range(kind.width))
+        shift = self.template.shift
+        return row ^ splat(shift, "uint8", kind.width) if shift else row
 
     # Accumulation and epilogue.
 
@@ -267,7 +275,7 @@ class _Block:
     ) -> list[Expr]:
         """The four accumulators of one output pixel and row."""
         acc, width = list(bias), self.kind.width
-        dot = self._dot_quad if self.template.vnni else self._dot_pairs
+        dot = self._dot_quad if self.template.dots else self._dot_pairs
         for quad in range(self.taps.quads):
             for tap, column in enumerate(columns):
                 index = (row * self.taps.quads + quad) * self.taps.width + tap

@@ -16,12 +16,13 @@ from .conv import ConvWorkload, Tile, Tiling, emit_tiles
 from .depthwise_plan import DepthwiseKnobs
 from .epilogue import Epilogue
 from .finish import Strip, finish
-from .isa import Expr, call, local, shuffle
+from .isa import Expr, local, shuffle
 from .neon import Neon
 from .operands import Operands, Signature, build
 
 _BLOCK = 16
-_QUADS = _BLOCK // 4
+_LANES = 8
+_HALVES = _BLOCK // _LANES
 _MOST = 6
 """Pixels of a tile at most: four accumulators each, and what a row of weights takes."""
 
@@ -82,11 +83,11 @@ def _tiling(workload: ConvWorkload, knobs: DepthwiseKnobs) -> Tiling:
 
 def _emit_tile(workload: ConvWorkload, pixels: int, operands: Operands, tile: Tile) -> list[Strip]:
     """Emit the sums of one tile; returns its strips, one per pixel."""
-    acc = local(pixels * _QUADS, "int32x4")
-    for g in range(_QUADS):
-        bias = I.bind(operands.bias.vload([tile.channel + 4 * g], "int32x4"))
+    acc = local(pixels * _HALVES, "int32x8")
+    for h in range(_HALVES):
+        bias = I.bind(operands.bias.vload([tile.channel + _LANES * h], "int32x8"))
         for p in range(pixels):
-            I.buffer_store(acc, bias, [p * _QUADS + g])
+            I.buffer_store(acc, bias, [p * _HALVES + h])
     (height, width), (_, right), (down, apart) = (
         workload.kernel, workload.strides, workload.dilations,
     )  # fmt: skip
@@ -95,19 +96,15 @@ def _emit_tile(workload: ConvWorkload, pixels: int, operands: Operands, tile: Ti
     with I.serial(0, height) as row:
         x = I.bind(first + row * (down * workload.x.row_stride))
         w = I.bind(weights + row * (width * _BLOCK))
-        taps = [_words(operands.weights, w + t * _BLOCK) for t in range(width)]
+        taps = [_halves(operands.weights, w + t * _BLOCK, "int16") for t in range(width)]
         for column in range((pixels - 1) * right + (width - 1) * apart + 1):
             users = _users(column, pixels, right, width, apart)
             if users:
-                codes = operands.x.vload([x + column * workload.x.pixel_stride], "uint8x16")
-                values = _quads(I.bind(tirx.Cast("int16x16", codes)))
+                codes = _halves(operands.x, x + column * workload.x.pixel_stride, "uint8")
             for p, t in users:
-                for g in range(_QUADS):
-                    at = p * _QUADS + g
-                    product = call(
-                        "int32x4", "llvm.aarch64.neon.smull.v4i32", values[g], taps[t][g]
-                    )
-                    I.buffer_store(acc, acc[at] + product, [at])
+                for h in range(_HALVES):
+                    at = p * _HALVES + h
+                    I.buffer_store(acc, acc[at] + codes[h] * taps[t][h], [at])
     return [_strip(workload, acc, p, tile) for p in range(pixels)]
 
 
@@ -117,18 +114,18 @@ def _users(column: int, pixels: int, right: int, width: int, apart: int) -> list
     return [(p, d // apart) for p, d in pairs if d % apart == 0 and 0 <= d // apart < width]
 
 
-def _words(weights: Expr, index: Expr) -> list[Expr]:
-    """Sixteen int16 as four vectors."""
-    return _quads(I.bind(weights.vload([index], "int16x16")))
-
-
-def _quads(words: Expr) -> list[Expr]:
-    return [I.bind(shuffle([words], range(4 * g, 4 * g + 4))) for g in range(_QUADS)]
+def _halves(buffer: Expr, index: Expr, dtype: str) -> list[Expr]:
+    """Sixteen elements as two vectors of int32, which LLVM multiplies before it widens them."""
+    return [
+        I.bind(tirx.Cast("int32x8", buffer.vload([index + _LANES * h], f"{dtype}x8")))
+        for h in range(_HALVES)
+    ]
 
 
 def _strip(workload: ConvWorkload, acc: Expr, pixel: int, tile: Tile) -> Strip:
     residual = None
     if workload.residual is not None:
         residual = tile.residual + pixel * workload.residual.pixel_stride
-    vectors = tuple(acc[pixel * _QUADS + g] for g in range(_QUADS))
+    halves = [I.bind(acc[pixel * _HALVES + h]) for h in range(_HALVES)]
+    vectors = tuple(shuffle([v], range(at, at + 4)) for v in halves for at in (0, 4))
     return Strip(vectors, tile.channel, tile.y + pixel * workload.y.pixel_stride, residual)

@@ -1,7 +1,5 @@
 """float32 convolution with fused multiply-add, for any vectors."""
 
-from collections.abc import Sequence
-
 from tvm import tirx
 
 from .isa import Expr, Isa, call
@@ -19,8 +17,8 @@ def fp32(isa: Isa, accumulators: int) -> RegisterConv:
     def broadcast(x: Expr, index: Expr) -> list[Expr]:
         return [tirx.Broadcast(x[index], lanes)]
 
-    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-        return call(dtype, "llvm.fma", pixel[0], weights[0], acc)
+    def add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
+        return call(dtype, "llvm.fma", pixel, weights, acc)
 
     dot = Dot(isa, 1, 1, "float32", "float32", broadcast, add)
     return RegisterConv(dot, accumulators, _cycles)

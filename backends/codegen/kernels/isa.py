@@ -25,6 +25,10 @@ class Isa(Protocol):
     def looks_up(self) -> bool:
         """Whether ``look_up`` exists."""
 
+    @property
+    def saturates(self) -> bool:
+        """Whether ``round`` gives the greatest integer for what is too high."""
+
     def round(self, value: Expr) -> Expr:
         """Round float32 lanes half to even to int32; what is too low gives the lowest integer."""
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
 from .isa import Expr, call, shuffle, splat
@@ -15,6 +14,7 @@ class Neon:
     lanes: int = 4
     bytes: int = 16
     looks_up: bool = True
+    saturates: bool = True
 
     def round(self, value: Expr) -> Expr:
         """Round float32 lanes half to even to int32, saturating (fcvtns)."""
@@ -45,8 +45,11 @@ class Neon:
         return found
 
     def dot_bytes(self, acc: Expr, signed: Expr, weights: Expr) -> Expr:
-        """Add the dot products of four int8 and four int8 to each int32 lane (sdot)."""
-        return call("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, signed, weights)
+        """Add the dot products of four int8 and four int8 to each int32 lane (sdot).
+
+        The codes come last: the instruction takes them by lane.
+        """
+        return call("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, weights, signed)
 
     def dot_mixed(self, acc: Expr, unsigned: Expr, weights: Expr) -> Expr:
         """The same for four uint8 and four int8 (usdot, of i8mm)."""
@@ -59,9 +62,3 @@ class Neon:
     def add_pairs(self, acc: Expr, products: Expr) -> Expr:
         """Add the sums of neighbouring int16 to the int32 lanes (sadalp)."""
         return acc + call("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
-
-
-def signed_quad(x: Expr, index: Expr) -> Expr:
-    """Four adjacent uint8 less 128, as one int32."""
-    quad = tirx.reinterpret("uint32", x.vload([index], "uint8x4"))
-    return quad ^ tirx.const(0x80808080, "uint32")

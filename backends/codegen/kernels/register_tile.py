@@ -37,6 +37,12 @@ class RegisterKnobs:
     channels_first: bool = True
 
 
+def interleaved(steps: NDArray[np.generic], parts: int) -> NDArray[np.generic]:
+    """Part ``p`` has the elements ``p, p + parts, ...`` of every lane."""
+    split = steps.reshape(*steps.shape[:-1], -1, parts)
+    return np.moveaxis(split, -1, -3)
+
+
 @dataclass(frozen=True)
 class Dot:
     """A way to add ``size`` products to every lane in one step.
@@ -47,9 +53,10 @@ class Dot:
         weights_dtype: of the packed weights, of which every step reads ``parts`` vectors.
         acc_dtype: of the accumulator.
         broadcast: (x, index) -> ``parts`` vectors of one pixel.
-        add: (acc, vectors of the pixel, vectors of weights) -> acc.
+        add: (acc, vector of the pixel, vector of weights) -> acc.
         shift: what ``broadcast`` takes off every element of ``x``.
         least: the least weight for which the sums are exact.
+        arrange: the weights of steps ``[..., lanes, size]`` as ``[..., parts, weights_lanes]``.
     """
 
     isa: Isa
@@ -58,9 +65,10 @@ class Dot:
     weights_dtype: str
     acc_dtype: str
     broadcast: Callable[[Expr, Expr], Sequence[Expr]]
-    add: Callable[[Expr, Sequence[Expr], Sequence[Expr]], Expr]
+    add: Callable[[Expr, Expr, Expr], Expr]
     shift: int = 0
     least: int = -128
+    arrange: Callable[[NDArray[np.generic], int], NDArray[np.generic]] = interleaved
 
     @property
     def weights_lanes(self) -> int:
@@ -82,18 +90,13 @@ class RegisterConv:
     def pack(
         self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: RegisterKnobs
     ) -> NDArray[np.generic]:
-        """OIHW weights as [channels/lanes, steps, parts, lanes, size/parts].
-
-        Part ``p`` has the elements ``p, p + parts, ...`` of the step.
-        """
+        """OIHW weights as [channels/lanes, steps, parts, lanes of a vector of weights]."""
         dot = self.dot
         if dot.weights_dtype == "int8" and weights.min(initial=0) < dot.least:
             raise ValueError(f"weights below {dot.least} have no kernel for this cpu yet")
-        lanes, size, parts = dot.isa.lanes, dot.size, dot.parts
-        blocks = pack_blocks(weights, collapse(workload), lanes, size, size)
-        blocks = blocks.reshape(*blocks.shape[:3], size // parts, parts)
-        blocks = blocks.transpose(0, 1, 4, 2, 3)
-        return np.ascontiguousarray(blocks.astype(dot.weights_dtype))
+        blocks = pack_blocks(weights, collapse(workload), dot.isa.lanes, dot.size, dot.size)
+        arranged = dot.arrange(blocks, dot.parts)
+        return np.ascontiguousarray(arranged.astype(dot.weights_dtype))
 
     def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
         """What the accumulators start at, per output channel of the OIHW ``weights``."""
@@ -163,11 +166,13 @@ def _emit_tile(
     with reduction(runs, dot.size) as (offset, chunk):
         x = I.bind(tile.x + offset)
         weights = _load_weights(total, chunk, vectors, dot, operands, tile)
-        for i in range(pixels):
-            pixel = [I.bind(part) for part in dot.broadcast(operands.x, x + i * step)]
-            for j in range(vectors):
-                at = i * vectors + j
-                I.buffer_store(acc, dot.add(acc[at], pixel, weights[j]), [at])
+        rows = [dot.broadcast(operands.x, x + i * step) for i in range(pixels)]
+        for part in range(dot.parts):
+            for i in range(pixels):
+                pixel = I.bind(rows[i][part])
+                for j in range(vectors):
+                    at = i * vectors + j
+                    I.buffer_store(acc, dot.add(acc[at], pixel, weights[j][part]), [at])
     return [_strip(workload, acc, i, vectors, tile) for i in range(pixels)]
 
 

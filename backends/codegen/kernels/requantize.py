@@ -23,13 +23,15 @@ class Requantize:
     def word(self, acc: Expr, scale: Expr, code: Expr) -> Expr:
         """int32 lanes which ``pack`` may finish; without a residual the zero point is missing.
 
-        The clamp from above guards the conversion, whose overflow gives the lowest integer.
+        The clamp from above guards a conversion whose overflow gives the lowest integer.
         ``code``: the residual's codes as int32, or None.
         """
         if self.epilogue.residual is not None:
             return I.bind(self._sum_with_residual(acc, scale, code))
-        top = float(self.epilogue.high - self.epilogue.zero_point)
-        scaled = tirx.min(self._scaled(acc, scale), splat(top, "float32", self.isa.lanes))
+        scaled = self._scaled(acc, scale)
+        if not self.isa.saturates:
+            top = float(self.epilogue.high - self.epilogue.zero_point)
+            scaled = tirx.min(scaled, splat(top, "float32", self.isa.lanes))
         return I.bind(self.isa.round(scaled))
 
     def pack(self, words: Sequence[Expr]) -> Expr:
@@ -46,7 +48,8 @@ class Requantize:
         codes = isa.pack_bytes(halves[0], halves[1])
         if epilogue.low > 0:
             codes = tirx.max(codes, splat(epilogue.low, "uint8", isa.bytes))
-        if epilogue.residual is not None and epilogue.high < 255:
+        clamped = epilogue.residual is None and not isa.saturates
+        if epilogue.high < 255 and not clamped:
             codes = tirx.min(codes, splat(epilogue.high, "uint8", isa.bytes))
         return I.bind(codes)
 

@@ -1,7 +1,9 @@
 """Which template serves a workload on a cpu, decided by the cpu's features alone."""
 
+from functools import partial
+
 from .amx import Amx
-from .arm import neon, sdot, usdot
+from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
 from .avx2 import avx2
 from .conv import ConvWorkload, collapse, runs_of
 from .depthwise import Depthwise
@@ -33,8 +35,9 @@ def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
         return fp32(X86(16), 28) if "avx512f" in features else fp32(X86(8), 12)
     vbmi = "avx512vbmi" in features
     if isinstance(workload, DepthwiseWorkload):
-        wide = "avx512vnni" in features
-        return Depthwise(16, True, vbmi) if wide else Depthwise(8, "avxvnni" in features)
+        if "avx512vnni" in features:
+            return Depthwise(16, partial(X86, vbmi=vbmi))
+        return Depthwise(8, X86, dots="avxvnni" in features)
     if "amx-int8" in features and _suits_amx(workload):
         return Amx(vbmi)
     if "avx512vnni" in features:
@@ -46,10 +49,13 @@ def _select_arm(workload: ConvWorkload, features: frozenset[str]) -> Template:
     if isinstance(workload.epilogue, FloatEpilogue):
         return fp32(Neon(), 24)
     if isinstance(workload, DepthwiseWorkload):
-        return DepthwiseColumns()
+        if "i8mm" in features:
+            return depthwise_usdot()
+        return depthwise_sdot() if "dotprod" in features else DepthwiseColumns()
+    step = step_of(workload)
     if "i8mm" in features:
-        return usdot()
-    return sdot() if "dotprod" in features else neon()
+        return usdot(step)
+    return sdot(step) if "dotprod" in features else neon(step)
 
 
 def _suits_amx(workload: ConvWorkload) -> bool:

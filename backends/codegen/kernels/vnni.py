@@ -1,7 +1,5 @@
 """uint8 x int8 convolution with vpdpbusd: AVX512-VNNI on 512 bits, AVX-VNNI on 256."""
 
-from collections.abc import Sequence
-
 from tvm import tirx
 
 from .isa import Expr
@@ -25,10 +23,7 @@ def _dot(isa: X86) -> Dot:
         quad = tirx.reinterpret("int32", x.vload([index], "uint8x4"))
         return [tirx.reinterpret(f"int8x{isa.bytes}", tirx.Broadcast(quad, isa.lanes))]
 
-    def add(acc: Expr, pixel: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
-        return isa.dot_bytes(acc, pixel[0], weights[0])
-
-    return Dot(isa, 4, 1, "int8", "int32", broadcast, add)
+    return Dot(isa, 4, 1, "int8", "int32", broadcast, isa.dot_bytes)
 
 
 def _cycles(pixels: int, vectors: int, steps: int) -> float:

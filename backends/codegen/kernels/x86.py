@@ -42,6 +42,11 @@ class X86:
         """Whether the codes of a vector are looked up by instructions."""
         return self.vbmi and self.lanes == 16
 
+    @property
+    def saturates(self) -> bool:
+        """cvtps2dq gives the lowest integer for whatever does not fit."""
+        return False
+
     def round(self, value: Expr) -> Expr:
         """Round float32 lanes half to even to int32 (cvtps2dq)."""
         if self.lanes == 16:

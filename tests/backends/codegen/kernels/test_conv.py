@@ -158,7 +158,7 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
         ("sdot", ["sdot", "fcvtns", "sqxtun"], ["usdot", "smmla", "smlal"]),
-        ("usdot", ["usdot"], ["\tsdot", "smlal"]),
+        ("usdot", ["sudot"], ["\tsdot", "smlal"]),
         ("neon", ["smull", "smlal", "sadalp"], ["sdot", "smmla"]),
     ],
 )

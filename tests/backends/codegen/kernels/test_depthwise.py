@@ -1,6 +1,7 @@
 """Depthwise convolutions against numpy, bit by bit."""
 
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 pytest.importorskip("tvm")
 
 from qc.backends.codegen.kernels import DepthwiseWorkload, Epilogue, Residual, View
+from qc.backends.codegen.kernels.arm import depthwise_sdot, depthwise_usdot
 from qc.backends.codegen.kernels.depthwise import Depthwise
 from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
 from qc.backends.codegen.kernels.depthwise_plan import DepthwiseKnobs
+from qc.backends.codegen.kernels.x86 import X86
 
 U8 = Epilogue("uint8", 7, 0, 255)
 
@@ -72,13 +75,16 @@ WORKLOADS: dict[str, DepthwiseWorkload] = {
 }
 EXTREME = {"overflow": depthwise((4, 5), 64, epilogue=Epilogue("uint8", 255, 0, 255))}
 TEMPLATES: dict[str, tuple[Any, str, str]] = {
-    "vnni": (Depthwise(16, True, True), "icelake-server", "avx512vbmi"),
-    "avx_vnni": (Depthwise(8, True), "alderlake", "avx_vnni"),
-    "avx2": (Depthwise(8, False), "haswell", "avx2"),
+    "vnni": (Depthwise(16, partial(X86, vbmi=True)), "icelake-server", "avx512vbmi"),
+    "avx_vnni": (Depthwise(8, X86), "alderlake", "avx_vnni"),
+    "avx2": (Depthwise(8, X86, dots=False), "haswell", "avx2"),
     "neon": (DepthwiseColumns(), "cortex-a53", "qemu cortex-a53"),
+    "sdot": (depthwise_sdot(), "cortex-a76", "qemu cortex-a76"),
+    "usdot": (depthwise_usdot(), "neoverse-n2", "qemu max"),
 }
 SHORT = {
     "avx_vnni": ("dw3_slices", "table"),
+    "usdot": ("dw3_slices", "residual_table", "words"),
     "avx2": (
         "dw3",
         "dw3_stride2",
@@ -132,6 +138,8 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
         ("neon", ["smlal", "smlal2", "sqxtun"], ["sdot"]),
+        ("sdot", ["\tsdot", "zip1"], ["usdot", "smlal"]),
+        ("usdot", ["usdot"], ["\tsdot"]),
     ],
 )
 def test_instructions(isa: str, wanted: list[str], unwanted: list[str], assembly: Any) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tvm")
@@ -15,8 +16,11 @@ from qc.backends.codegen.kernels import (
     select,
 )
 from qc.backends.codegen.kernels.amx import Amx
-from qc.backends.codegen.kernels.depthwise import Depthwise
+from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
+from qc.backends.codegen.kernels.neon import Neon
+from qc.backends.codegen.kernels.x86 import X86
 
+NEON = frozenset({"neon"})
 AVX2 = frozenset({"avx2"})
 VNNI = AVX2 | {"avx512f", "avx512vnni"}
 AMX = VNNI | {"amx-int8", "avx512vbmi"}
@@ -53,8 +57,31 @@ def test_register_templates(features: frozenset[str], lanes: int, weights: str) 
 def test_depthwise() -> None:
     base = pointwise(196)
     workload = DepthwiseWorkload(*(getattr(base, field.name) for field in fields(base)))
-    assert select(workload, AMX) == Depthwise(16, True, True)
-    assert select(workload, AVX2) == Depthwise(8, False)
+    wide, narrow = select(workload, AMX), select(workload, AVX2)
+    assert (wide.dots, wide.isa(16)) == (True, X86(16, vbmi=True))
+    assert (narrow.dots, narrow.isa(8)) == (False, X86(8))
+    assert isinstance(select(workload, NEON), DepthwiseColumns)
+    assert select(workload, NEON | {"dotprod"}).shift == 128
+    assert select(workload, NEON | {"dotprod", "i8mm"}).shift == 0
+
+
+def test_arm() -> None:
+    assert select(pointwise(196), NEON).dot.least == -127
+    assert select(pointwise(196), NEON | {"dotprod"}).dot.shift == 128
+    assert select(pointwise(196), NEON | {"dotprod", "i8mm"}).dot.shift == 0
+    assert select(pointwise(196), NEON).dot.size == 16
+    x, y = View.dense(225, 225, 3, "uint8"), View.dense(112, 112, 32, "uint8")
+    first = ConvWorkload(x, y, (3, 3), (2, 2), (1, 1), Epilogue("uint8"))
+    assert select(first, NEON).dot.size == 4, "rows of 9 codes"
+    assert isinstance(select(pointwise(196, FloatEpilogue()), NEON).dot.isa, Neon)
+
+
+def test_weights_that_a_template_cannot_hold_are_refused() -> None:
+    workload = pointwise(196)
+    template = select(workload, NEON)
+    weights = np.full((64, 64, 1, 1), -128, np.int8)
+    with pytest.raises(ValueError, match="weights below -127"):
+        template.pack(weights, workload, template.default_knobs(workload))
 
 
 def test_float_lanes() -> None:
