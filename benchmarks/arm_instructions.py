@@ -1,6 +1,7 @@
 """Guest instructions of one inference on emulated ARM cpus, beside onnxruntime's int8.
 
-    python benchmarks/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers packaging
+    python benchmarks/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers \\
+        packaging protobuf
     python benchmarks/arm_instructions.py --root /tmp/arm resnet20 mobilenet_v1 kws
 
 qemu-user with a plugin counts; start-up cancels in the difference of two runs.  Counts are exact

@@ -1,6 +1,6 @@
 """A compiled network: loading, checking and running the artifact directory.
 
-Running needs numpy, the library and the manifest alone.  With one thread not even TVM's runtime is
+Running needs the library and the manifest, no compiler: with one thread not even TVM's runtime is
 imported; with several its thread pool runs the kernels.
 """
 

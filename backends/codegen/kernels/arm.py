@@ -33,7 +33,7 @@ def usdot(step: int = _WIDE) -> RegisterConv:
     """The template for cpus with i8mm; ``step``: 16 or 4."""
     dot = Dot(
         _ISA, step, step // 4, "int8", "int32", _quads(step, False), _ISA.dot_mixed,
-        arrange=_by_quads,
+        arrange=_by_quads, by_parts=True,
     )  # fmt: skip
     return RegisterConv(dot, 20, _cycles_dot(step // 4))
 
@@ -42,7 +42,7 @@ def sdot(step: int = _WIDE) -> RegisterConv:
     """The template for cpus with dotprod; ``step``: 16 or 4."""
     dot = Dot(
         _ISA, step, step // 4, "int8", "int32", _quads(step, True), _ISA.dot_bytes,
-        shift=128, arrange=_by_quads,
+        shift=128, arrange=_by_quads, by_parts=True,
     )  # fmt: skip
     return RegisterConv(dot, 20, _cycles_dot(step // 4))
 
@@ -68,7 +68,7 @@ def neon(step: int = _WIDE) -> RegisterConv:
 
     dot = Dot(
         _ISA, step, step // 4, "int8", "int32", broadcast, add,
-        shift=128, least=-127, arrange=_by_pairs,
+        shift=128, least=-127, arrange=_by_pairs, by_parts=True,
     )  # fmt: skip
     return RegisterConv(dot, 10, _cycles_plain(step // 4))  # more are spilled for the products
 

@@ -4,7 +4,7 @@ A tile of ``pixels`` x ``vectors`` accumulators goes through the whole reduction
 pixel's few elements are broadcast once and meet the weights of all its vectors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Dot:
         add: (acc, vector of the pixel, vector of weights) -> acc.
         shift: what ``broadcast`` takes off every element of ``x``.
         least: the least weight for which the sums are exact.
+        by_parts: all pixels meet one part of the weights before the next.
         arrange: the weights of steps ``[..., lanes, size]`` as ``[..., parts, weights_lanes]``.
     """
 
@@ -69,6 +70,7 @@ class Dot:
     shift: int = 0
     least: int = -128
     arrange: Callable[[NDArray[np.generic], int], NDArray[np.generic]] = interleaved
+    by_parts: bool = False
 
     @property
     def weights_lanes(self) -> int:
@@ -166,14 +168,29 @@ def _emit_tile(
     with reduction(runs, dot.size) as (offset, chunk):
         x = I.bind(tile.x + offset)
         weights = _load_weights(total, chunk, vectors, dot, operands, tile)
-        rows = [dot.broadcast(operands.x, x + i * step) for i in range(pixels)]
-        for part in range(dot.parts):
-            for i in range(pixels):
-                pixel = I.bind(rows[i][part])
-                for j in range(vectors):
-                    at = i * vectors + j
+        for i, parts in _operands(dot, operands.x, [x + i * step for i in range(pixels)]):
+            for j in range(vectors):
+                at = i * vectors + j
+                for part, pixel in parts:
                     I.buffer_store(acc, dot.add(acc[at], pixel, weights[j][part]), [at])
     return [_strip(workload, acc, i, vectors, tile) for i in range(pixels)]
+
+
+def _operands(
+    dot: Dot, x: Expr, places: Sequence[Expr]
+) -> Iterator[tuple[int, list[tuple[int, Expr]]]]:
+    """Pixels and their (part, vector), in the order in which they meet the weights.
+
+    Pixel by pixel few vectors of codes are alive, part by part few vectors of weights.
+    """
+    if not dot.by_parts:
+        for i, place in enumerate(places):
+            yield i, list(enumerate(map(I.bind, dot.broadcast(x, place))))
+        return
+    rows = [dot.broadcast(x, place) for place in places]
+    for part in range(dot.parts):
+        for i, row in enumerate(rows):
+            yield i, [(part, I.bind(row[part]))]
 
 
 def _start(acc: Expr, pixels: int, vectors: int, dot: Dot, operands: Operands, tile: Tile) -> None:
