@@ -78,10 +78,13 @@ def compile_to(
 
     Everything that can be refused is refused before the long work begins.
     """
+    from .backends.codegen.link import check_linkers
+
     started = perf_counter()
     show = progress or Silent()
     target = load_target(job.target)
     target.check_available()
+    check_linkers(target)
     recipe = load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")

@@ -121,6 +121,17 @@ def test_folders_of_others_are_refused(place: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_without_a_linker_nothing_long_begins(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qc.backends.codegen.link.find_spec", lambda _: None)
+    monkeypatch.setattr("qc.compiler.load_concrete", lambda *_: pytest.fail("began"))
+    job = api.Job(place / "m.onnx", "arm")
+    with pytest.raises(QcError, match=r"needs ziglang: `pip install qc-compiler\[arm\]`"):
+        api.compile_to_directory(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

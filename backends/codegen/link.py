@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...ir.errors import BackendError
+from ...targets.target import Target
 
 SECONDS = 300
 
@@ -40,6 +41,13 @@ def compiler(command: Sequence[str] = ()) -> list[str]:
     raise BackendError(
         "no C compiler to link with: install one (gcc, clang) or `pip install qc-compiler[arm]`"
     )
+
+
+def check_linkers(target: Target) -> None:
+    """``BackendError`` where nothing here can link for ``target``."""
+    compiler(target.link)
+    if target.standalone:
+        compiler(target.standalone)
 
 
 def link(
