@@ -28,9 +28,13 @@ class Check:
     remedy: str = ""
 
 
+_FAST = ("amx-int8", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "neon")
+"""Features that kernels are made for, best first."""
+
+
 def examine() -> list[Check]:
     """All checks, in the order in which they should be mended."""
-    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), _canary()]
+    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), _arm(), _canary()]
 
 
 def _python() -> Check:
@@ -75,10 +79,21 @@ def _linker() -> Check:
 
 def _cpu() -> Check:
     host = targets.load("host")
-    best = [f for f in ("amx-int8", "avx512vnni", "avxvnni", "avx2") if f in host.features]
-    found = f"{host.cpu}: {', '.join(best) or 'no AVX2'}"
+    best = [f for f in _FAST if f in host.features]
+    found = f"{host.cpu}: {', '.join(best) or 'neither AVX2 nor NEON'}"
     remedy = "this machine can compile for other targets, but its own code will be slow"
     return Check("cpu", host.available and bool(best), found, remedy)
+
+
+def _arm() -> Check:
+    """Code for ARM is optional: what is missing for it is no fault."""
+    target = targets.load("arm")
+    links = importlib.util.find_spec("ziglang") is not None
+    found = (
+        "ziglang links" if links else "not linked without ziglang (pip install ziglang)",
+        f"{target.emulator[0]} {'runs' if target.emulated else 'is missing to run'} it here",
+    )
+    return Check("code for ARM", True, "; ".join(found))
 
 
 def _canary() -> Check:

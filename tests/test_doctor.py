@@ -1,0 +1,35 @@
+"""``qc doctor`` knows x86 and ARM machines, and says what ARM code lacks here."""
+
+import pytest
+
+from qc import doctor
+from qc.targets.cpus import CPUS
+from qc.targets.host import host
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "ok", "found"),
+    [
+        ("x86_64", {"avx2"}, True, "avx2"),
+        ("x86_64", {"sse2"}, False, "neither AVX2 nor NEON"),
+        ("aarch64", {"neon", "dotprod", "fullfp16"}, True, "cortex-a76: dotprod, neon"),
+        ("aarch64", {"neon"}, True, "cortex-a53: neon"),
+    ],
+)
+def test_cpu(
+    machine: str, flags: set[str], ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have = CPUS["haswell"] if "avx2" in flags else frozenset(flags)
+    monkeypatch.setattr(doctor.targets, "load", lambda _: host(have, machine))
+    check = doctor._cpu()
+    assert check.ok is ok
+    assert found in check.found
+
+
+def test_arm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", "")
+    check = doctor._arm()
+    assert check.ok
+    assert "not linked without ziglang" in check.found
+    assert "qemu-aarch64 is missing" in check.found
