@@ -49,10 +49,15 @@ def walk(
     found = {v.name: [np.asarray(feed[v.name]) for feed in feeds] for v in graph.inputs}
     last = last_uses(graph, set())
     for node in list(graph.nodes):
-        varying = [v.name for v in node.operands if v.name in found]
-        if varying:
+        if any(v.name in found for v in node.operands):
             results = [
-                evaluate_node(node, {**known, **{n: found[n][i] for n in varying}})
+                evaluate_node(
+                    node,
+                    {
+                        v.name: found[v.name][i] if v.name in found else known[v.name]
+                        for v in node.operands
+                    },
+                )
                 for i in range(len(feeds))
             ]
             found.update(

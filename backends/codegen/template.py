@@ -7,7 +7,7 @@ import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.types import Array
-from .kernels import ConvWorkload, Template, select
+from .kernels import ConvWorkload, Template, select, start
 from .program import Emitted
 
 
@@ -44,7 +44,7 @@ class TemplateKernel:
 
     def bias(self, bias: Array, weights: Array) -> Array:
         """What the accumulators start at."""
-        return np.asarray(self.template.bias(bias, weights))
+        return np.asarray(start(self.template, bias, weights))
 
     def emit(self, name: str) -> Emitted:
         """The kernel as TIR."""

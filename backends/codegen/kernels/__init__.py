@@ -8,7 +8,7 @@ from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import Epilogue, FloatEpilogue, Residual
 from .selection import select
-from .template import Template
+from .template import Template, start
 from .view import View
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Template",
     "View",
     "select",
+    "start",
 ]

@@ -7,7 +7,7 @@ The process must have asked Linux for the tile state: ``arch_prctl(0x1023, 18)``
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,16 +42,13 @@ class Amx:
     """The template; ``vbmi``: the cpu has vpermi2b, for table look-ups."""
 
     vbmi: bool = False
+    shift: ClassVar[int] = 0
 
     def pack(
         self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: AmxKnobs
     ) -> NDArray[np.generic]:
         """int8 OIHW weights as [channels/16, K/4, 16, 4], runs padded to 64."""
         return pack_blocks(weights, collapse(workload), _LANES, 4, _CHUNK)
-
-    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The bias itself."""
-        return bias
 
     def extent(self, workload: ConvWorkload, knobs: AmxKnobs) -> int:
         """The number of independent iterations."""

@@ -1,7 +1,7 @@
 """uint8 x int8 convolution for 64-bit ARM: usdot, sdot, or plain NEON, all exact.
 
 The latter two multiply int8 by int8: 128 is taken off every code, and what that takes off the sum
-is in the bias (``RegisterConv.bias``).  Where the runs of the reduction are long, sixteen codes of
+is in the bias (``template.start``).  Where the runs of the reduction are long, sixteen codes of
 a pixel are loaded at once and each four of them are an operand by lane; else four at a time.
 """
 

@@ -52,13 +52,6 @@ class Depthwise:
         pairs = [kind.reshape(*kind.shape[:-1], 2, 2).swapaxes(-2, -3) for kind in kinds]
         return np.concatenate([pair.astype(np.int16).ravel() for pair in pairs])
 
-    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """What the accumulators start at, per channel."""
-        if not self.shift:
-            return bias
-        taken = self.shift * weights.astype(np.int64).sum((1, 2, 3))
-        return np.asarray((bias + taken).astype(np.int32))
-
     def extent(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> int:
         """The number of iterations; neighbours may write equal values to a shared row."""
         return sum(kind.iterations for kind in kinds_of(workload, self.lanes))

@@ -5,7 +5,7 @@ and widened once per row of the kernel and serves all pixels that read it (smlal
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ _MOST = 6
 class DepthwiseColumns:
     """The template; channels are a multiple of 16, kernels and strides are arbitrary."""
 
+    shift: ClassVar[int] = 0
+
     def pack(
         self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: DepthwiseKnobs
     ) -> NDArray[np.generic]:
@@ -40,10 +42,6 @@ class DepthwiseColumns:
         full[:channels] = weights[:, 0]
         blocks = full.reshape(-1, _BLOCK, height, width).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(blocks)
-
-    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The bias itself."""
-        return bias
 
     def extent(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> int:
         """The number of tiles; neighbours may write equal values to shared pixels."""

@@ -100,12 +100,10 @@ class RegisterConv:
         arranged = dot.arrange(blocks, dot.parts)
         return np.ascontiguousarray(arranged.astype(dot.weights_dtype))
 
-    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """What the accumulators start at, per output channel of the OIHW ``weights``."""
-        if not self.dot.shift:
-            return bias
-        taken = self.dot.shift * weights.astype(np.int64).sum((1, 2, 3))
-        return np.asarray((bias + taken).astype(np.int32))
+    @property
+    def shift(self) -> int:
+        """What is taken off every code."""
+        return self.dot.shift
 
     def extent(self, workload: ConvWorkload, knobs: RegisterKnobs) -> int:
         """The number of iterations; neighbours may write equal values to shared pixels."""

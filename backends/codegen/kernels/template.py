@@ -20,13 +20,14 @@ class Template(Protocol):
     written twice.
     """
 
+    @property
+    def shift(self) -> int:
+        """What the kernel takes off every code of ``x``; the bias must hold what that costs."""
+
     def pack(
         self, weights: NDArray[np.generic], workload: ConvWorkload, knobs: Knobs
     ) -> NDArray[np.generic]:
         """OIHW weights with logical channels -> the kernel's own layout, padded with zeros."""
-
-    def bias(self, bias: NDArray[np.generic], weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """What the accumulators of this template start at, per output channel."""
 
     def extent(self, workload: ConvWorkload, knobs: Knobs) -> int:
         """The number of iterations."""
@@ -39,3 +40,13 @@ class Template(Protocol):
 
     def prim_func(self, workload: ConvWorkload, knobs: Knobs, name: str) -> Any:
         """The kernel as ``tvm.tirx.PrimFunc``."""
+
+
+def start(
+    template: Template, bias: NDArray[np.generic], weights: NDArray[np.generic]
+) -> NDArray[np.generic]:
+    """What the accumulators start at, per output channel of the OIHW ``weights``."""
+    if not template.shift:
+        return bias
+    taken = template.shift * weights.astype(np.int64).sum((1, 2, 3))
+    return np.asarray((bias + taken).astype(np.int32))

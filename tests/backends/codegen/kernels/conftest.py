@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from compiled import need_emulator  # noqa: E402
 from emulated import Program  # noqa: E402
 
-from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue  # noqa: E402
+from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue, start  # noqa: E402
 from qc.backends.codegen.kernels.compile import build_module, compile_kernel  # noqa: E402
 
 Array = NDArray[Any]
@@ -211,7 +211,7 @@ class Library:
         y.view(np.uint8)[:] = _SENTINEL
         rest = {key: value for key, value in data.items() if key != "x"}
         rest["bias"] = data["bias"].copy()
-        rest["bias"][:-1] = case.template.bias(data["bias"][:-1], weights)
+        rest["bias"][:-1] = start(case.template, data["bias"][:-1], weights)
         operands = [data["x"], packed, *rest.values(), y]
         extent = case.template.extent(case.workload, case.chosen)
         self._call(name, operands, extent // 2, extent)
