@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from .backends.codegen.artifact import Artifact
 
-__all__ = ["Job", "bench", "compile", "compile_to_directory", "evaluate", "load", "score"]
+__all__ = [
+    "Job",
+    "bench",
+    "compile",
+    "compile_to_directory",
+    "evaluate",
+    "load",
+    "score",
+    "tune",
+]
 
 
 def load(
@@ -63,6 +72,8 @@ def compile(
     seed: int = 0,
     options: Mapping[str, object] | None = None,
     verify: bool = False,
+    database: str | Path | None = None,
+    tune: float | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -73,12 +84,14 @@ def compile(
     are quantized statically, without it at run time.  ``recipe``: a name or a TOML file.
     ``options``:
     ``{"pass.option": value}``.  ``verify`` checks the contract of every pass.
+    ``database``: of tuned kernels (default: the user's); ``tune``: seconds to spend on measuring
+    kernels first.
     """
     from .backends.codegen.artifact import Artifact
 
     job = Job(
         model, target, recipe, calibration, evaluation, None, input_shapes or {}, keep_float,
-        preprocess, seed, options or {}, verify,
+        preprocess, seed, options or {}, verify, database, tune,
     )  # fmt: skip
     directory = Path(tempfile.mkdtemp(prefix="qc-"))
     try:
@@ -99,6 +112,22 @@ def compile_to_directory(job: Job, out: str | Path, progress: Progress | None = 
     with replacing(out) as draft:
         report = compile_to(job, draft, progress, name=str(out))
     return report
+
+
+def tune(
+    job: Job,
+    seconds: float = 300.0,
+    target: str | Path | Target | None = None,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Measure the kernels of a model or an artifact (``job.model``) on this machine.
+
+    ``{"target", "measurer", "database", "seconds", "speedup", "workloads"}``; the records go to
+    ``job.database``, where every later compilation finds them.  ``target``: default the artifact's.
+    """
+    from .tuning import tune_model
+
+    return tune_model(job, seconds, target, progress)
 
 
 def score(

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"qc {_version()}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _lists, _doctor):
+    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _tune, _lists, _doctor):
         add(commands)
     return top
 
@@ -49,7 +49,7 @@ def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParse
     sub.add_argument(
         "--debug", action="store_true", help="show the trace of an error, and log more"
     )
-    sub.set_defaults(command=name)
+    sub.set_defaults(command=name, module="commands")
     return sub
 
 
@@ -58,12 +58,22 @@ def _compile(commands: Commands) -> None:
     sub.add_argument("model", metavar="MODEL", help="an .onnx file")
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the artifact")
     sub.add_argument("--target", default="host", metavar="NAME|FILE", help="default: this machine")
-    sub.add_argument("--recipe", metavar="NAME|FILE", help="default: by whether there is --calib")
-    sub.add_argument("--calib", metavar="DATA", help=f"calibration data: {_DATA}")
+    _recipe(sub)
     sub.add_argument("--eval", metavar="DATA", help="evaluation data: the metric of every pass")
     sub.add_argument(
         "--max-drop", type=float, metavar="POINTS", help="exit with 1 if --eval drops more"
     )
+    sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
+    sub.add_argument("--tune", type=_seconds, metavar="SECONDS",
+                     help="measure kernels on this machine first")  # fmt: skip
+    _database(sub)
+    sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
+
+
+def _recipe(sub: argparse.ArgumentParser) -> None:
+    """What decides how a model becomes integers."""
+    sub.add_argument("--recipe", metavar="NAME|FILE", help="default: by whether there is --calib")
+    sub.add_argument("--calib", metavar="DATA", help=f"calibration data: {_DATA}")
     sub.add_argument("--input-shape", action="append", default=[], metavar="NAME=1,3,224,224")
     sub.add_argument("--keep-float", action="append", default=[], metavar="PATTERN",
                      help="layers that stay float, by name")  # fmt: skip
@@ -72,8 +82,31 @@ def _compile(commands: Commands) -> None:
     sub.add_argument(
         "--set", action="append", default=[], metavar="PASS.OPTION=VALUE", dest="options"
     )
-    sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
-    sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
+
+
+def _database(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--db", metavar="FILE", help="tuned kernels (default: QC_DB, else your cache)")
+
+
+def _seconds(text: str) -> float:
+    """A time above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _tune(commands: Commands) -> None:
+    sub = _command(commands, "tune", "measure which kernels run a network fastest on a machine")
+    sub.add_argument("model", metavar="MODEL|OUT", help="an .onnx file or an artifact")
+    sub.add_argument("--target", metavar="NAME|FILE",
+                     help="default: the artifact's, else this machine")  # fmt: skip
+    sub.add_argument("--seconds", type=_seconds, default=300.0, metavar="N",
+                     help="when to stop (default: 300)")  # fmt: skip
+    _database(sub)
+    _recipe(sub)
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+    sub.set_defaults(module="tune_commands")
 
 
 def _run(commands: Commands) -> None:
@@ -137,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _limit_threads(args)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return int(getattr(import_module(".commands", __package__), f"do_{args.command}")(args))
+        module = import_module(f".{args.module}", __package__)
+        return int(getattr(module, f"do_{args.command}")(args))
     except KeyboardInterrupt:
         print("qc: interrupted", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@ import logging
 import sys
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from .report import Facts, number, size
 from .tables import text_table
 
 if TYPE_CHECKING:
+    from . import api
     from .ir.graph import Graph
     from .ir.types import Array
     from .models import Model
@@ -28,19 +30,29 @@ def do_compile(args: Namespace) -> int:
     """``qc compile``."""
     from . import api
 
-    _log(args.debug)
-    job = api.Job(
-        args.model, args.target, args.recipe, args.calib, args.eval, args.max_drop,
-        dict(_shape(text) for text in args.input_shape), args.keep_float, args.preprocess,
-        args.seed,
-        dict(_option(text) for text in args.options), args.verify,
+    set_up_log(args.debug)
+    job = replace(
+        job_of(args), evaluation=args.eval, max_drop=args.max_drop, verify=args.verify,
+        tune=args.tune,
     )  # fmt: skip
     with Shown() as progress:
         report = api.compile_to_directory(job, args.output, progress)
     if args.json != "-":
         _show_report(report)
-    _write_json(args.json, report.as_json())
+    write_json(args.json, report.as_json())
     return _judged(report)
+
+
+def job_of(args: Namespace) -> api.Job:
+    """The options that ``qc compile`` and ``qc tune`` share."""
+    from . import api
+
+    return api.Job(
+        args.model, args.target or "host", args.recipe, args.calib,
+        input_shapes=dict(_shape(text) for text in args.input_shape), keep_float=args.keep_float,
+        preprocess=args.preprocess, seed=args.seed,
+        options=dict(_option(text) for text in args.options), database=args.db,
+    )  # fmt: skip
 
 
 def _show_report(report: Report) -> None:
@@ -53,6 +65,8 @@ def _show_report(report: Report) -> None:
         print(f"  and {len(floats) - 8} more: qc explain {report.artifact}")
     if report.check is not None:
         print(f"code on {report.check['samples']} sample: {report.check['text']}")
+    if (t := report.tuning) is not None:
+        print(kernels_line(t))
     for note in report.notes:
         print(f"note: {note}")
     if (e := report.evaluation) is not None:
@@ -61,6 +75,16 @@ def _show_report(report: Report) -> None:
             f"drop {number(e['drop'])} points on {number(e['samples'])} samples"
         )
     print(f"done in {report.seconds:.1f} s; open {Path(report.artifact) / 'report.html'}")
+
+
+def kernels_line(tuning: Facts) -> str:
+    """How many kernels were measured before."""
+    if not tuning["recorded"]:
+        return f"kernels: {tuning['workloads']} workloads by estimate (qc tune measures them)"
+    return (
+        f"kernels: {tuning['recorded']} of {tuning['workloads']} workloads as measured, "
+        f"from {tuning['database']}"
+    )
 
 
 def ledger_table(rows: list[Facts]) -> str:
@@ -117,7 +141,7 @@ def do_run(args: Namespace) -> int:
     from .data import Dataset
     from .models import open_artifact, open_reference
 
-    _log(args.debug)
+    set_up_log(args.debug)
     model = open_reference(args.artifact) if args.reference else open_artifact(args.artifact)
     data = Dataset(args.inputs, model.specs, args.preprocess, finite=False)
     difference = None
@@ -139,8 +163,6 @@ def do_run(args: Namespace) -> int:
 
 def _compared(reference: Model, path: str) -> tuple[Model, Difference | None]:
     """The reference, which also runs the compiled code, where it can, and counts differences."""
-    from dataclasses import replace
-
     from .ir.errors import TargetError
     from .models import open_artifact
     from .scoring import Difference
@@ -179,7 +201,7 @@ def do_eval(args: Namespace) -> int:
     from . import api
     from .metrics import metric
 
-    _log(args.debug)
+    set_up_log(args.debug)
     with Shown() as progress:
         found = api.score(
             args.model, args.data, args.metric, args.against, args.preprocess, progress
@@ -188,7 +210,7 @@ def do_eval(args: Namespace) -> int:
         print(
             f"{found.metric}: {metric(found.metric).show(found.value)} on {found.samples} samples"
         )
-    _write_json(args.json, {"metric": found.metric, "value": found.value, "samples": found.samples})
+    write_json(args.json, {"metric": found.metric, "value": found.value, "samples": found.samples})
     return 0
 
 
@@ -196,7 +218,7 @@ def do_bench(args: Namespace) -> int:
     """``qc bench``."""
     from . import api
 
-    _log(args.debug)
+    set_up_log(args.debug)
     if args.threads < 1:
         raise DataError(f"--threads {args.threads} must be at least 1")
     with Shown() as progress:
@@ -210,7 +232,7 @@ def do_bench(args: Namespace) -> int:
         print(f"{args.threads} thread(s), interleaved in one process")
         if found["emulator"]:
             print(f"in {found['emulator']}: times of an emulator, not of a device")
-    _write_json(args.json, found)
+    write_json(args.json, found)
     return 0
 
 
@@ -218,7 +240,7 @@ def do_inspect(args: Namespace) -> int:
     """``qc inspect``."""
     from .passes.measure import macs, parameters, weight_bytes
 
-    _log(args.debug)
+    set_up_log(args.debug)
     graph = _graph(args.model)
     if args.text:
         print(graph)
@@ -332,7 +354,8 @@ def do_doctor(args: Namespace) -> int:
     return 0 if all(c.ok for c in checks) else 1
 
 
-def _write_json(where: str | None, data: Facts) -> None:
+def write_json(where: str | None, data: Facts) -> None:
+    """Write ``data`` where ``--json`` says."""
     if where is None:
         return
     text = json.dumps(data, indent=1, allow_nan=False)
@@ -343,7 +366,8 @@ def _write_json(where: str | None, data: Facts) -> None:
         draft.write_text(text + "\n")
 
 
-def _log(debug: bool) -> None:
+def set_up_log(debug: bool) -> None:
+    """Say warnings on standard error, or everything."""
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         format="qc: %(message)s",

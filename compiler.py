@@ -21,9 +21,9 @@ from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.types import Array
+from .judge import Judge
 from .layers import describe, islands
 from .loading import load_concrete
-from .metrics import metric
 from .passes.base import Kind, Pass
 from .passes.context import Context
 from .passes.ledger import Ledger
@@ -33,9 +33,12 @@ from .progress import Progress, Silent
 from .report import Facts, Report
 from .targets import Target, missing_features
 from .targets import load as load_target
+from .tuning import database_path, facts_of, measurer_here, open_database, tune_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from .backends.codegen.tuning.choices import Choices
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ class Job:
     seed: int = 0
     options: Mapping[str, object] = field(default_factory=dict)
     verify: bool = False
+    database: str | Path | None = None
+    tune: float | None = None
 
 
 @dataclass
@@ -79,12 +84,49 @@ def compile_to(
     Everything that can be refused is refused before the long work begins.
     """
     from .backends.codegen.link import check_linkers
+    from .backends.codegen.tuning.choices import Choices
+    from .backends.codegen.tuning.measurer import Local
 
     started = perf_counter()
     show = progress or Silent()
     target = load_target(job.target)
     target.check_available()
     check_linkers(target)
+    path = database_path(job.database)
+    if job.tune is not None:
+        measurer_here(target, required=True)
+    prepared = prepare(job, target, show)
+    stages, database = prepared.stages, open_database(path)
+    if job.tune is not None:
+        tune_graph(stages.folded, target, database, Local(target), job.tune, show)
+    choices = Choices(target, database, measurer_here(target))
+    _write(stages, target, directory, show, choices)
+    report = _report(job, prepared, target)
+    report.tuning = facts_of(choices)
+    report.check = _check_code(directory, stages.folded, target, prepared.context, show)
+    if (judge := prepared.judge) is not None:
+        report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
+    report.artifact = name
+    report.seconds = round(perf_counter() - started, 3)
+    report.write(directory)
+    show.done()
+    return report
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network after all passes, and what they ran with."""
+
+    recipe: Recipe
+    context: Context
+    judge: Judge | None
+    manager: PassManager
+    stages: Stages
+    ledger: Ledger
+
+
+def prepare(job: Job, target: Target, show: Progress) -> Prepared:
+    """Load the network and run all passes."""
     recipe = load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
@@ -95,16 +137,7 @@ def compile_to(
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
-    _write(stages, target, directory, show)
-    report = _report(job, recipe, target, manager, stages, ledger, context)
-    report.check = _check_code(directory, stages.folded, target, context, show)
-    if judge is not None:
-        report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
-    report.artifact = name
-    report.seconds = round(perf_counter() - started, 3)
-    report.write(directory)
-    show.done()
-    return report
+    return Prepared(recipe, context, judge, manager, stages, ledger)
 
 
 def _check_patterns(job: Job, graph: Graph) -> None:
@@ -171,7 +204,9 @@ def _first(passes: Sequence[Pass], kind: Kind) -> int:
     return next((i for i, p in enumerate(passes) if p.kind is kind), len(passes))
 
 
-def _write(stages: Stages, target: Target, directory: Path, progress: Progress) -> None:
+def _write(
+    stages: Stages, target: Target, directory: Path, progress: Progress, choices: Choices
+) -> None:
     """Everything but the report."""
     import onnx
 
@@ -182,7 +217,7 @@ def _write(stages: Stages, target: Target, directory: Path, progress: Progress) 
 
     model = to_onnx(unsigned_weights(stages.quantized))
     onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=is_large(model))
-    built = compile_graph(stages.folded, target, _stages_of(progress))
+    built = compile_graph(stages.folded, target, _stages_of(progress), choose=choices)
     built.write(directory)
     save(stages.folded, directory)
     write_manifest(directory, built.manifest)
@@ -236,57 +271,6 @@ def _stages_of(progress: Progress) -> Callable[[str, int, int], None]:
     return report
 
 
-@dataclass
-class Judge:
-    """Measures the metric of graphs on the evaluation data, against the network as loaded."""
-
-    loaded: Graph
-    data: Dataset
-    name: str
-    max_drop: float | None
-    progress: Progress
-
-    def measure(self, graph: Graph) -> float:
-        """The metric of a float or Q/DQ graph."""
-        from .backends.qdq.executor import OnnxRuntimeExecutor
-
-        return self._score(OnnxRuntimeExecutor().open(graph, self._outputs))
-
-    def verdict(self, directory: Path, folded: Graph, target: Target, ledger: list[Facts]) -> Facts:
-        """The metrics of the compiled code (for other machines: the reference) and of the float."""
-        if missing_features(target):
-            value = self._score(lambda feed: evaluate(folded, feed))
-        else:
-            from .backends.codegen.artifact import Artifact
-
-            value = self._score(Artifact.load(directory).run)
-        before = ledger[0]["metric"]
-        assert isinstance(before, float)
-        ledger[-1]["metric"] = value
-        return {
-            "metric": self.name,
-            "samples": self.data.samples,
-            "float": before,
-            "compiled": value,
-            "drop": metric(self.name).drop(before, value),
-            "max_drop": self.max_drop,
-        }
-
-    @property
-    def _outputs(self) -> list[str]:
-        return [v.name for v in self.loaded.outputs]
-
-    def _score(self, run: Callable[..., Mapping[str, Array]]) -> float:
-        from .backends.qdq.executor import OnnxRuntimeExecutor
-
-        reference = None
-        if metric(self.name).needs_reference:
-            reference = OnnxRuntimeExecutor().open(self.loaded, self._outputs)
-        return scoring.score(
-            run, self._outputs, self.data, self.name, reference, self.progress
-        ).value
-
-
 def _judge(job: Job, graph: Graph, specs: Sequence[InputSpec], progress: Progress) -> Judge | None:
     if job.evaluation is None:
         if job.max_drop is not None:
@@ -296,16 +280,9 @@ def _judge(job: Job, graph: Graph, specs: Sequence[InputSpec], progress: Progres
     return Judge(graph, data, scoring.default_name(data, True), job.max_drop, progress)
 
 
-def _report(
-    job: Job,
-    recipe: Recipe,
-    target: Target,
-    manager: PassManager,
-    stages: Stages,
-    ledger: Ledger,
-    context: Context,
-) -> Report:
-    last = ledger.rows[-1]
+def _report(job: Job, prepared: Prepared, target: Target) -> Report:
+    recipe, stages, context = prepared.recipe, prepared.stages, prepared.context
+    last = prepared.ledger.rows[-1]
     path = Path(job.model) if isinstance(job.model, str | Path) else None
     return Report(
         artifact="",
@@ -320,8 +297,10 @@ def _report(
         versions=versions(),
         calibration=_calibration(context),
         notes=_notes(job, recipe),
-        ledger=[row.as_json() for row in ledger.rows],
-        layers=describe(stages.real, stages.quantized, stages.folded, context, ledger.layers),
+        ledger=[row.as_json() for row in prepared.ledger.rows],
+        layers=describe(
+            stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers
+        ),
     )
 
 

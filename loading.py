@@ -38,10 +38,10 @@ def load(source: str | Path | Graph | ModelProto, input_shapes: Shapes | None = 
         path = Path(source)
         if path.is_dir():
             raise FrontendError(f"model {str(source)!r} is a folder; give an .onnx file")
+        if not path.is_file() and path.suffix in ("", ".onnx"):
+            raise FrontendError(f"model {str(source)!r} does not exist")
         if path.suffix != ".onnx":
             return bound(_by_plugin(path), input_shapes or {})
-        if not path.is_file():
-            raise FrontendError(f"model {str(source)!r} does not exist")
     from .frontends import from_onnx
 
     shapes = {k: tuple(v) for k, v in (input_shapes or {}).items()}

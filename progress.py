@@ -21,6 +21,9 @@ class Progress(Protocol):
     def advance(self, steps: int = 1) -> None:
         """Steps done."""
 
+    def rename(self, what: str) -> None:
+        """What the stage is called from now on."""
+
     def done(self) -> None:
         """The stage is over."""
 
@@ -32,6 +35,9 @@ class Silent:
         """Ignored."""
 
     def advance(self, steps: int = 1) -> None:
+        """Ignored."""
+
+    def rename(self, what: str) -> None:
         """Ignored."""
 
     def done(self) -> None:
@@ -61,6 +67,10 @@ class Lines:
         if monotonic() - self._said >= self._every:
             self._said = monotonic()
             self._say(f": {self._steps}/{self._total}" if self._total else f": {self._steps}")
+
+    def rename(self, what: str) -> None:
+        """The next line says it."""
+        self._what = what
 
     def done(self) -> None:
         """Say how long it took, if it took long."""
@@ -106,6 +116,11 @@ class Terminal:
         """Move it."""
         if self._task is not None:
             self._bars.advance(self._task, steps)
+
+    def rename(self, what: str) -> None:
+        """Change its text."""
+        if self._task is not None:
+            self._bars.update(self._task, description=what)
 
     def done(self) -> None:
         """Take it away."""

@@ -24,7 +24,8 @@ class Report:
     ``precision`` (``int8`` or ``float``), and where known ``low``, ``high``, ``scale``,
     ``zero_point``, ``sqnr_db``, ``macs``, ``reason`` (why it is float).  ``check``: the generated
     code against the reference (``samples``, ``values``, ``differing``).  ``evaluation``:
-    ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``notes``: sentences
+    ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``tuning``: the
+    ``database``, and how many of the ``workloads`` are ``recorded`` there.  ``notes``: sentences
     for the user.
     """
 
@@ -42,6 +43,7 @@ class Report:
     calibration: Facts | None = None
     check: Facts | None = None
     evaluation: Facts | None = None
+    tuning: Facts | None = None
     notes: list[str] = field(default_factory=list)
     ledger: list[Facts] = field(default_factory=list)
     layers: list[Facts] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """Make ``import qc`` work from an uninstalled checkout: the repository root is the package."""
 
+import os
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -18,6 +19,8 @@ if find_spec("qc") is None:
     spec.loader.exec_module(module)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+os.environ["QC_DB"] = os.devnull  # no kernels that somebody tuned here before
 
 settings.register_profile("qc", deadline=None)
 settings.load_profile("qc")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from ...targets.target import Target
 from .artifact import FORMAT, LIBRARY, MANIFEST
 from .emulate import STANDALONE
 from .link import declare_ports, link, link_program
-from .pool import CompilerPool
+from .pool import Pool
 from .program import Emitted, Program
 from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
+
+if TYPE_CHECKING:
+    from .template import Choose
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and their number."""
@@ -92,11 +95,18 @@ def build(
 
 
 def compile_graph(
-    graph: Graph, target: Target, progress: Progress | None = None, seconds: float = 120.0
+    graph: Graph,
+    target: Target,
+    progress: Progress | None = None,
+    seconds: float = 120.0,
+    choose: "Choose | None" = None,
 ) -> Built:
-    """The library and manifest of ``graph``; nothing is written but scratch files."""
-    with CompilerPool(workers=_workers(), seconds=seconds) as pool:
-        program, ports = _lowered(graph, target)
+    """The library and manifest of ``graph``; nothing is written but scratch files.
+
+    ``choose`` says which kernel serves a workload (default: by estimate).
+    """
+    with Pool(workers=_workers(), seconds=seconds) as pool:
+        program, ports = _lowered(graph, target, choose)
         report = None if progress is None else _stage(progress, "kernels")
         compiled = pool.compile({**program.kernels}, target.tvm(), program.first_user, report)
         extents = {symbol: extent for symbol, (_, extent) in compiled.items()}
@@ -182,11 +192,12 @@ def _swap(scratch: Path, directory: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _lowered(graph: Graph, target: Target) -> tuple[Program, list[Port]]:
+def _lowered(graph: Graph, target: Target, choose: "Choose | None") -> tuple[Program, list[Port]]:
     from .lower import lower
+    from .template import by_estimate
 
     ports = [_port(v) for v in (*graph.inputs, *graph.outputs)]
-    return lower(graph, target.features), ports
+    return lower(graph, target.features, choose or by_estimate), ports
 
 
 def _port(value: Value) -> Port:

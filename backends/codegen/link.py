@@ -57,7 +57,7 @@ def link(
     names = _write(objects, constants, folder)
     # Lazy: on one thread TVM's runtime is not loaded, and its symbols must not be asked for.
     flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-Wl,-z,lazy", "-s"]
-    _run([*compiler(command), *flags, "-o", "lib.so", *names, "constants.c", "-lm"], folder)
+    run_compiler([*compiler(command), *flags, "-o", "lib.so", *names, "constants.c", "-lm"], folder)
     return (folder / "lib.so").read_bytes()
 
 
@@ -72,7 +72,7 @@ def link_program(
     names = _write(objects, constants, folder)
     source = (Path(__file__).parent / "standalone.c").read_text()
     (folder / "main.c").write_text(ports + source)
-    _run(
+    run_compiler(
         [*compiler(command), "-O1", "-s", "-o", "run", "main.c", *names, "constants.c", "-lm"],
         folder,
     )
@@ -104,7 +104,8 @@ def _write(objects: dict[str, bytes], constants: bytes, folder: Path) -> list[st
     return [f"{name}.o" for name in objects]
 
 
-def _run(command: list[str], folder: Path) -> None:
+def run_compiler(command: list[str], folder: Path) -> None:
+    """Run a C compiler in ``folder``; ``BackendError`` with its last words where it fails."""
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False

@@ -19,6 +19,7 @@ from .generic import Generic, supported
 from .layout import LANES, Allocation, Halo, Strided, channels_last, round_up, rows
 from .pointwise import Copy
 from .program import Buffer, Pointer, Program, Storage
+from .template import Choose, by_estimate
 
 Rule = Callable[["Lowering", Node], None]
 
@@ -53,6 +54,7 @@ class Lowering:
     features: frozenset[str]
     arrangement: Arrangement
     rules: Mapping[str, Rule]
+    choose: Choose = by_estimate
     program: Program = field(default_factory=Program)
     places: dict[int, Place] = field(default_factory=dict)
     flattened: dict[int, Place] = field(default_factory=dict)
@@ -223,11 +225,14 @@ class Lowering:
                 self.copy(place, replace(self._output(value), buffer=self.program.outputs[i]))
 
 
-def lower(graph: Graph, features: frozenset[str]) -> Program:
-    """The program of an integer graph with static shapes for a cpu with ``features``."""
+def lower(graph: Graph, features: frozenset[str], choose: Choose = by_estimate) -> Program:
+    """The program of an integer graph with static shapes for a cpu with ``features``.
+
+    ``choose`` says which kernel serves a workload.
+    """
     from .rules import RULES
 
-    return Lowering(graph, features, arrange(graph), RULES).run()
+    return Lowering(graph, features, arrange(graph), RULES, choose).run()
 
 
 def unit_of(dtype: str, channels: int) -> int:

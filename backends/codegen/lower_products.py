@@ -19,7 +19,6 @@ from .kernels import ConvWorkload, DepthwiseWorkload, View
 from .layout import LANES, Strided, round_up
 from .lower import Lowering, Place
 from .program import Pointer
-from .template import TemplateKernel
 
 Epilogue = kernel.Epilogue | kernel.FloatEpilogue
 
@@ -211,7 +210,7 @@ def _call(
         x.view, y.view, window.kernel, window.strides, window.dilations, tail.epilogue,
         residual.view if residual else None,
     )  # fmt: skip
-    template = TemplateKernel.choose(workload, low.features)
+    template = low.choose(workload, low.features)
     packed = low.constant(template.pack(weights), "weights")
     pointers = [x.pointer, packed.pointer]
     for array in (template.bias(tail.bias, weights), tail.multiplier):

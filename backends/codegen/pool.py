@@ -1,7 +1,7 @@
-"""A pool of compiling child processes with a time limit per kernel.
+"""A pool of child processes that compile (and do what else may hang or die) within a time limit.
 
 The limit is processor time where the system tells it: LLVM that hangs burns it, a busy machine
-does not.  Whoever waits for something else is given ``PATIENCE`` times as long by the clock.
+does not.  Whoever waits for something else is given ``patience`` times as long by the clock.
 """
 
 import os
@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +19,9 @@ from typing import IO, Any
 
 from ...ir.errors import BackendError
 from .program import Kernel
-from .worker import receive, send
+from .worker import Compile, Compiled, Job, receive, send
 
-PATIENCE = 10
+PATIENCE = 10.0
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = """
@@ -38,7 +39,7 @@ serve()
 """
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     process: "subprocess.Popen[bytes]"
     errors: IO[bytes]
@@ -48,15 +49,18 @@ class _Worker:
     pending: bool = field(default=False)
 
 
-class CompilerPool:
-    """``workers`` child processes that compile kernels; use it as a context."""
+class Pool:
+    """``workers`` child processes with a limit of ``seconds`` per job; use it as a context."""
 
-    def __init__(self, workers: int = 2, seconds: float = 120.0) -> None:
+    def __init__(
+        self, workers: int = 2, seconds: float = 120.0, patience: float = PATIENCE
+    ) -> None:
         self.seconds = seconds
+        self.patience = patience
         self._count = workers
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> "CompilerPool":
+    def __enter__(self) -> "Pool":
         """Start the processes."""
         self._workers = [_spawn() for _ in range(self._count)]
         return self
@@ -68,13 +72,7 @@ class CompilerPool:
         trace: TracebackType | None,
     ) -> None:
         """Kill them."""
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.wait()
-            for stream in (worker.process.stdin, worker.process.stdout, worker.errors):
-                if stream is not None:
-                    stream.close()
+        _end(self._workers)
 
     def compile(
         self,
@@ -82,28 +80,36 @@ class CompilerPool:
         target: dict[str, object],
         where: Callable[[str], str],
         progress: Callable[[int, int], None] | None = None,
-    ) -> dict[str, tuple[bytes, int]]:
-        """Object file and extent by symbol; ``where`` names the IR node in errors."""
-        waiting = list(kernels.items())[::-1]
-        done: dict[str, tuple[bytes, int]] = {}
-        while len(done) < len(kernels):
-            for worker in self._workers:
-                if not worker.pending and waiting:
-                    self._give(worker, *waiting.pop(), target)
-            for worker in self._ready():
-                done[worker.name] = self._take(worker, where)
-                if progress is not None:
-                    progress(len(done), len(kernels))
+    ) -> dict[str, Compiled]:
+        """All kernels by symbol; ``where`` names the IR node in errors.
+
+        Raises ``BackendError`` for the first that fails.
+        """
+        done: dict[str, Compiled] = {}
+        jobs = {name: Compile(kernel, name, target) for name, kernel in kernels.items()}
+        for symbol, result in self.results(jobs):
+            if isinstance(result, str):
+                raise BackendError(f"kernel {symbol} of node {where(symbol)!r}: {result}")
+            done[symbol] = result
+            if progress is not None:
+                progress(len(done), len(kernels))
         return {symbol: done[symbol] for symbol in kernels}
 
-    def _give(self, worker: _Worker, name: str, kernel: Kernel, target: dict[str, object]) -> None:
+    def results(self, jobs: Mapping[str, Job]) -> Iterator[tuple[str, Any]]:
+        """Names and what became of their jobs, as they are done: a string says why one failed."""
+        waiting = list(jobs.items())[::-1]
+        while waiting or any(w.pending for w in self._workers):
+            for worker in self._workers:
+                if not worker.pending and waiting:
+                    self._give(worker, *waiting.pop())
+            for worker in self._ready():
+                yield worker.name, self._take(worker)
+
+    def _give(self, worker: _Worker, name: str, job: Job) -> None:
         worker.name, worker.started, worker.pending = name, _spent(worker), True
         worker.given = time.monotonic()
-        try:
-            assert worker.process.stdin is not None
-            send(worker.process.stdin, (kernel, name, target))  # type: ignore[arg-type]
-        except BrokenPipeError:
-            pass  # the end of its output tells
+        with suppress(BrokenPipeError):  # the end of its output tells
+            send(worker.process.stdin, job)  # type: ignore[arg-type]
 
     def _ready(self) -> list[_Worker]:
         """Workers with an answer, an end, or a job that takes too long."""
@@ -115,22 +121,26 @@ class CompilerPool:
 
     def _late(self, worker: _Worker) -> bool:
         waited = time.monotonic() - worker.given
-        return _spent(worker) - worker.started > self.seconds or waited > PATIENCE * self.seconds
+        spent = _spent(worker) - worker.started
+        return spent > self.seconds or waited > self.patience * self.seconds
 
-    def _take(self, worker: _Worker, where: Callable[[str], str]) -> tuple[bytes, int]:
+    def _take(self, worker: _Worker) -> Any:
         worker.pending = False
-        text = f"kernel {worker.name} of node {where(worker.name)!r}"
         if self._late(worker):
-            raise BackendError(f"{text}: LLVM took more than {self.seconds:.0f} s")
+            self._replace(worker)
+            return f"took more than {self.seconds:.0f} s"
         try:
-            answer: Any = receive(worker.process.stdout)  # type: ignore[arg-type]
+            return receive(worker.process.stdout)  # type: ignore[arg-type]
         except EOFError:
             code = worker.process.wait()
             why = f"exit code {code}{_last_words(worker)}"
-            raise BackendError(f"{text}: the compiler died ({why})") from None
-        if isinstance(answer, str):
-            raise BackendError(f"{text}: {answer}")
-        return (answer[0], answer[1])
+            self._replace(worker)
+            return f"the process died ({why})"
+
+    def _replace(self, worker: _Worker) -> None:
+        """A new process in place of one that hangs or is dead."""
+        self._workers[self._workers.index(worker)] = _spawn()
+        _end([worker])
 
 
 def _spent(worker: _Worker) -> float:
@@ -155,3 +165,14 @@ def _spawn() -> _Worker:
     whole = {k: v for k, v in os.environ.items() if k != "TVM_USE_RUNTIME_LIB"}
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=whole)
     return _Worker(process, errors)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.wait()
+        for stream in (worker.process.stdin, worker.process.stdout, worker.errors):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()

@@ -1,39 +1,39 @@
 """A workload of the kernel templates as one hashable, picklable kernel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.types import Array
-from .kernels import ConvWorkload, Template, select, start
+from .kernels import ConvWorkload, Knobs, Template, default_knobs, start, templates
 from .program import Emitted
 
 
 @dataclass(frozen=True)
 class TemplateKernel:
-    """What ``select`` picks for ``workload`` on a cpu with ``features``, with its ``knobs``."""
+    """``workload`` by the template called ``name`` for a cpu with ``features``, with its knobs."""
 
     workload: ConvWorkload
     features: frozenset[str]
-    knobs: Any
-
-    @staticmethod
-    def choose(workload: ConvWorkload, features: frozenset[str]) -> "TemplateKernel":
-        """The template with its default knobs."""
-        knobs = select(workload, features).default_knobs(workload)
-        return TemplateKernel(workload, features, knobs)
+    name: str
+    knobs: Knobs
 
     @property
     def template(self) -> Template:
         """The template itself, which holds functions and cannot be sent to a process."""
-        return select(self.workload, self.features)
+        return templates(self.workload, self.features)[self.name]
 
     @property
     def label(self) -> str:
-        """The template's name."""
-        return type(self.template).__name__.lower()
+        """The template's name, as part of a symbol."""
+        return self.name.replace("-", "_")
+
+    @property
+    def cost(self) -> float:
+        """Estimated cycles."""
+        return self.template.cost(self.workload, self.knobs)
 
     def pack(self, weights: Array) -> Array:
         """OIHW weights as the kernel reads them; ``BackendError`` for what it cannot hold."""
@@ -50,3 +50,24 @@ class TemplateKernel:
         """The kernel as TIR."""
         function = self.template.prim_func(self.workload, self.knobs, name)
         return Emitted(function, self.template.extent(self.workload, self.knobs))
+
+
+Choose = Callable[[ConvWorkload, frozenset[str]], TemplateKernel]
+"""Which kernel serves a workload on a cpu with such features."""
+
+
+def by_estimate(workload: ConvWorkload, features: frozenset[str]) -> TemplateKernel:
+    """The best guess without measuring: the first template with its cheapest knobs."""
+    name, template = next(iter(templates(workload, features).items()))
+    return TemplateKernel(workload, features, name, default_knobs(template, workload))
+
+
+def candidates(workload: ConvWorkload, features: frozenset[str]) -> list[TemplateKernel]:
+    """All kernels worth measuring, ``by_estimate`` first, then by estimated cycles."""
+    found = [
+        TemplateKernel(workload, features, name, knobs)
+        for name, template in templates(workload, features).items()
+        for knobs in template.knob_space(workload)
+    ]
+    first = by_estimate(workload, features)
+    return sorted(found, key=lambda kernel: (kernel != first, kernel.cost))

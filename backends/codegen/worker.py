@@ -1,7 +1,7 @@
-"""Compiles kernels in a child process, which may hang or abort without harm to the parent.
+"""Does jobs in a child process, which may hang or abort without harm to the parent.
 
-Run as a program: length-prefixed pickles of ``(kernel, name, target)`` come on standard input,
-``(object, extent)`` or an error's text go to standard output.
+Run as a program: length-prefixed pickles of jobs come on standard input; what a job returns,
+or an error's text go to standard output.
 """
 
 import os
@@ -9,21 +9,36 @@ import pickle
 import struct
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-Job = tuple[Any, str, dict[str, object]]
-"""A kernel, its symbol, and TVM's description of the target."""
+from .program import Kernel
+
+Compiled = tuple[bytes, int]
+"""An object file and the kernel's number of independent iterations."""
+
+Job = Callable[[], Any]
+"""Something to do: picklable, as is what it returns; not a string, which means failure."""
 
 
-def compile_one(kernel: Any, name: str, target: dict[str, object]) -> tuple[bytes, int]:
-    """The object file of a kernel, and its number of iterations."""
-    from .kernels.compile import compile_kernel
+@dataclass(frozen=True)
+class Compile:
+    """The object file of ``kernel`` as the symbol ``name`` for TVM's description of a target."""
 
-    emitted = kernel.emit(name)
-    if emitted.packed:
-        return _compile_packed(emitted.function, name, target), 0
-    return compile_kernel(emitted.function, name, target), emitted.extent
+    kernel: Kernel
+    name: str
+    target: dict[str, object]
+
+    def __call__(self) -> Compiled:
+        """Emit and compile."""
+        from .kernels.compile import compile_kernel
+
+        emitted = self.kernel.emit(self.name)
+        if emitted.packed:
+            return _compile_packed(emitted.function, self.name, self.target), 0
+        return compile_kernel(emitted.function, self.name, self.target), emitted.extent
 
 
 def _compile_packed(function: Any, name: str, target: dict[str, object]) -> bytes:
@@ -53,7 +68,7 @@ def receive(stream: BinaryIO) -> Any:
 
 
 def serve() -> None:
-    """Answer jobs until the input ends."""
+    """Do jobs until the input ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while True:
@@ -62,6 +77,7 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            send(sink, compile_one(*job))
+            send(sink, job())
         except Exception as error:
-            send(sink, f"{type(error).__name__}: {str(error).strip().splitlines()[0:1]}")
+            lines = str(error).strip().splitlines()
+            send(sink, f"{type(error).__name__}: {lines[0] if lines else 'no message'}")

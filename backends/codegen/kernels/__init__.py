@@ -7,18 +7,22 @@ file from its PrimFunc. Importing this package imports tvm.
 from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import Epilogue, FloatEpilogue, Residual
-from .selection import select
-from .template import Template, start
+from .selection import VERSION, select, templates
+from .template import Knobs, Template, default_knobs, start
 from .view import View
 
 __all__ = [
+    "VERSION",
     "ConvWorkload",
     "DepthwiseWorkload",
     "Epilogue",
     "FloatEpilogue",
+    "Knobs",
     "Residual",
     "Template",
     "View",
+    "default_knobs",
     "select",
     "start",
+    "templates",
 ]

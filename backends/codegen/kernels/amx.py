@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
-from .conv import ConvWorkload, Tile, Tiling, collapse, emit_tiles, pack_blocks, reduction, runs_of
+from .conv import (
+    PIXELS_FIRST,
+    ConvWorkload,
+    Tile,
+    Tiling,
+    collapse,
+    emit_tiles,
+    in_both_orders,
+    pack_blocks,
+    reduction,
+    runs_of,
+)
 from .epilogue import Epilogue
 from .finish import Strip, finish
 from .isa import Expr, local
@@ -54,20 +65,28 @@ class Amx:
         """The number of independent iterations."""
         return _tiling(collapse(workload), knobs).extent
 
-    def default_knobs(self, workload: ConvWorkload) -> AmxKnobs:
-        """The tiles with the least estimated time per output."""
-        return min(self.knob_space(workload), key=lambda knobs: cost(collapse(workload), knobs))
-
     def knob_space(self, workload: ConvWorkload) -> list[AmxKnobs]:
         """Arrangements which fit the eight tile registers and the output."""
         workload = collapse(workload)
         width, blocks = workload.y.width, workload.y.channels // _LANES
-        return [
+        tiles = [
             AmxKnobs(rows, pixels, channels)
             for pixels, most in ((1, 6), (2, 2), (3, 1), (4, 1))
             for channels in range(1, min(most, blocks) + 1)
             for rows in range(min(16, width // pixels), max(0, min(16, width // pixels) - 5), -1)
         ]
+        return in_both_orders(tiles, workload, _tiling)
+
+    def cost(self, workload: ConvWorkload, knobs: AmxKnobs) -> float:
+        """Estimated cycles of the whole kernel."""
+        workload = collapse(workload)
+        tiling = _tiling(workload, knobs)
+        steps = runs_of(workload).total(_CHUNK)
+        blocks = [knobs.channels] * tiling.full_blocks
+        if tiling.tail:
+            blocks.append(tiling.tail // _LANES)
+        total = sum(_tile_cost(knobs, channels, steps) for channels in blocks) * tiling.tiles
+        return total * (1 if knobs.channels_first else PIXELS_FIRST)
 
     def prim_func(self, workload: ConvWorkload, knobs: AmxKnobs, name: str) -> Any:
         """The kernel ``name``."""
@@ -216,16 +235,6 @@ def _finish(
     rest = range(pixels - pixels % group, pixels)
     if rest:
         finish([strip(tirx.const(k, "int32")) for k in rest], isa, epilogue, operands)
-
-
-def cost(workload: ConvWorkload, knobs: AmxKnobs) -> float:
-    """Estimated cycles of the whole kernel."""
-    tiling = _tiling(workload, knobs)
-    steps = runs_of(workload).total(_CHUNK)
-    blocks = [knobs.channels] * tiling.full_blocks
-    if tiling.tail:
-        blocks.append(tiling.tail // _LANES)
-    return sum(_tile_cost(knobs, channels, steps) for channels in blocks) * tiling.tiles
 
 
 def _tile_cost(knobs: AmxKnobs, channels: int, steps: int) -> float:

@@ -5,9 +5,10 @@ all microkernels share: the workload, the contiguous runs of the reduction, the 
 weights and the loop nest over tiles of pixels and channels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from .epilogue import Epilogue, FloatEpilogue
 from .isa import Expr
 from .operands import Operands
 from .view import View
+
+K = TypeVar("K", bound=Any)
+PIXELS_FIRST = 1.01
+"""What that order is taken to cost, before it is measured: it reads the weights again and again."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,19 @@ class Tiling:
     def extent(self) -> int:
         """The number of iterations of the kernel."""
         return self.tiles * (self.full_blocks + (self.tail > 0))
+
+
+def in_both_orders(
+    knobs: Sequence[K], workload: ConvWorkload, tiling: Callable[[ConvWorkload, K], Tiling]
+) -> list[K]:
+    """``knobs`` and, where there are several tiles and blocks, the same pixels first."""
+    workload = collapse(workload)
+    both = []
+    for choice in knobs:
+        found = tiling(workload, choice)
+        many = found.tiles > 1 and found.extent > found.tiles
+        both += [choice, replace(choice, channels_first=False)] if many else [choice]
+    return both
 
 
 @dataclass(frozen=True)

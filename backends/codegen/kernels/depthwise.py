@@ -56,14 +56,20 @@ class Depthwise:
         """The number of iterations; neighbours may write equal values to a shared row."""
         return sum(kind.iterations for kind in kinds_of(workload, self.lanes))
 
-    def default_knobs(self, workload: ConvWorkload) -> DepthwiseKnobs:
-        """Two pixels where they divide the row; more gain little and take long to compile."""
-        small = 2 * 4 * Taps.of(workload).vectors <= _UNROLLED_DOTS
-        return DepthwiseKnobs(2 if small and workload.y.width % 2 == 0 else 1)
-
     def knob_space(self, workload: ConvWorkload) -> list[DepthwiseKnobs]:
         """All unroll factors from one to eight."""
         return [DepthwiseKnobs(n) for n in range(1, min(8, workload.y.width) + 1)]
+
+    def cost(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> float:
+        """Estimated cycles: two pixels where they divide the row share the moves of columns.
+
+        More gain little, what is left of a row costs, and many dots in one body spill.
+        """
+        dots, pixels, width = 4 * Taps.of(workload).vectors, knobs.pixels, workload.y.width
+        steps = sum(kind.count * kind.steps for kind in kinds_of(workload, self.lanes))
+        spills = max(0, pixels * dots - _UNROLLED_DOTS) if pixels > 1 else 0
+        moved = 8 / min(pixels, 2) + 0.01 * pixels + (8 if width % pixels else 0)
+        return steps * width * (dots / (2 if self.dots else 1) + 16 + moved + spills)
 
     def prim_func(self, workload: ConvWorkload, knobs: DepthwiseKnobs, name: str) -> Any:
         """The kernel ``name``.

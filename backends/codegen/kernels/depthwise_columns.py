@@ -47,16 +47,15 @@ class DepthwiseColumns:
         """The number of tiles; neighbours may write equal values to shared pixels."""
         return _tiling(workload, knobs).extent
 
-    def default_knobs(self, workload: ConvWorkload) -> DepthwiseKnobs:
-        """The most pixels that waste the least."""
-        return max(
-            self.knob_space(workload),
-            key=lambda k: (-_tiling(workload, k).tiles_per_row * (k.pixels + 1), k.pixels),
-        )
-
     def knob_space(self, workload: ConvWorkload) -> list[DepthwiseKnobs]:
         """All numbers of pixels that fit the registers."""
         return [DepthwiseKnobs(n) for n in range(1, min(_MOST, workload.y.width) + 1)]
+
+    def cost(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> float:
+        """Estimated cycles; a tile costs about one pixel more than it has."""
+        (height, width), tiling = workload.kernel, _tiling(workload, knobs)
+        pixel = 4.0 * height * width + 12
+        return tiling.extent * ((knobs.pixels + 1) * pixel - 0.01 * knobs.pixels)
 
     def prim_func(self, workload: ConvWorkload, knobs: DepthwiseKnobs, name: str) -> Any:
         """The kernel ``name``."""

@@ -14,11 +14,13 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
 from .conv import (
+    PIXELS_FIRST,
     ConvWorkload,
     Tile,
     Tiling,
     collapse,
     emit_tiles,
+    in_both_orders,
     pack_blocks,
     reduction,
     runs_of,
@@ -109,18 +111,15 @@ class RegisterConv:
         """The number of iterations; neighbours may write equal values to shared pixels."""
         return self._tiling(collapse(workload), knobs).extent
 
-    def default_knobs(self, workload: ConvWorkload) -> RegisterKnobs:
-        """The tile with the least estimated time."""
-        return min(self.knob_space(workload), key=lambda knobs: self.cost(workload, knobs))
-
     def knob_space(self, workload: ConvWorkload) -> list[RegisterKnobs]:
         """Register tiles which fit the registers and the output."""
         y, most = collapse(workload).y, self.accumulators
-        return [
+        tiles = [
             RegisterKnobs(pixels, vectors)
             for vectors in range(1, min(most // 2, y.channels // self.dot.isa.lanes) + 1)
             for pixels in range(1, min(most // vectors, 16, y.width) + 1)
         ]
+        return in_both_orders(tiles, workload, self._tiling)
 
     def cost(self, workload: ConvWorkload, knobs: RegisterKnobs) -> float:
         """Estimated cycles of the whole kernel."""
@@ -129,7 +128,7 @@ class RegisterConv:
         total = self.cycles(knobs.pixels, knobs.vectors, steps) * tiling.full_blocks
         if tiling.tail:
             total += self.cycles(knobs.pixels, tiling.tail // self.dot.isa.lanes, steps)
-        return total * tiling.tiles
+        return total * tiling.tiles * (1 if knobs.channels_first else PIXELS_FIRST)
 
     def prim_func(self, workload: ConvWorkload, knobs: RegisterKnobs, name: str) -> Any:
         """The kernel ``name``."""

@@ -19,43 +19,55 @@ from .x86 import X86
 _AMX_PIXELS = 4
 
 
+VERSION = 1
+"""Of all templates: raised when what one of them generates gets faster or slower."""
+
+
 def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
-    """The fastest template for ``workload``.
+    """The fastest template for ``workload``, by estimate.
 
     ``features``: names as of LLVM ("amx-int8", "avx512vnni", "avx512vbmi", "avx512f", "avxvnni",
     "avx2"; "neon", "dotprod", "i8mm"). Raises ValueError for a cpu with neither AVX2 nor NEON.
     """
+    return next(iter(templates(workload, features).values()))
+
+
+def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
+    """All templates worth measuring, by name, the best guess first; raises as ``select``."""
     if "neon" in features:
-        return _select_arm(workload, features)
+        return _arm(workload, features)
     if "avx2" not in features:
         raise ValueError(
             f"no kernel template for a cpu with neither avx2 nor neon: {sorted(features)}"
         )
     if isinstance(workload.epilogue, FloatEpilogue):
-        return fp32(X86(16), 28) if "avx512f" in features else fp32(X86(8), 12)
+        return {"fma": fp32(X86(16), 28) if "avx512f" in features else fp32(X86(8), 12)}
     vbmi = "avx512vbmi" in features
     if isinstance(workload, DepthwiseWorkload):
         if "avx512vnni" in features:
-            return Depthwise(16, partial(X86, vbmi=vbmi))
-        return Depthwise(8, X86, dots="avxvnni" in features)
-    if "amx-int8" in features and _suits_amx(workload):
-        return Amx(vbmi)
+            return {"depthwise-vnni": Depthwise(16, partial(X86, vbmi=vbmi))}
+        if "avxvnni" in features:
+            return {"depthwise-avxvnni": Depthwise(8, X86)}
+        return {"depthwise-avx2": Depthwise(8, X86, dots=False)}
     if "avx512vnni" in features:
-        return vnni(vbmi)
-    return avx_vnni() if "avxvnni" in features else avx2()
+        found: dict[str, Template] = {"vnni": vnni(vbmi)}
+        if "amx-int8" not in features:
+            return found
+        return {"amx": Amx(vbmi), **found} if _suits_amx(workload) else {**found, "amx": Amx(vbmi)}
+    return {"avxvnni": avx_vnni()} if "avxvnni" in features else {"avx2": avx2()}
 
 
-def _select_arm(workload: ConvWorkload, features: frozenset[str]) -> Template:
+def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
     if isinstance(workload.epilogue, FloatEpilogue):
-        return fp32(Neon(), 24)
+        return {"fma": fp32(Neon(), 24)}
+    best = next((f for f in ("i8mm", "dotprod") if f in features), "neon")
     if isinstance(workload, DepthwiseWorkload):
-        if "i8mm" in features:
-            return depthwise_usdot()
-        return depthwise_sdot() if "dotprod" in features else DepthwiseColumns()
-    step = step_of(workload)
-    if "i8mm" in features:
-        return usdot(step)
-    return sdot(step) if "dotprod" in features else neon(step)
+        if best == "neon":
+            return {"depthwise-neon": DepthwiseColumns()}
+        return {f"depthwise-{best}": depthwise_usdot() if best == "i8mm" else depthwise_sdot()}
+    template = {"i8mm": usdot, "dotprod": sdot, "neon": neon}[best]
+    steps = [step_of(workload)] + ([4] if step_of(workload) != 4 else [])
+    return {f"{best}-{step}": template(step) for step in steps}
 
 
 def _suits_amx(workload: ConvWorkload) -> bool:

@@ -32,14 +32,19 @@ class Template(Protocol):
     def extent(self, workload: ConvWorkload, knobs: Knobs) -> int:
         """The number of iterations."""
 
-    def default_knobs(self, workload: ConvWorkload) -> Knobs:
-        """A good choice without measuring."""
-
     def knob_space(self, workload: ConvWorkload) -> list[Knobs]:
-        """All choices worth measuring."""
+        """All choices worth measuring; without measuring the one of the least cost is taken."""
+
+    def cost(self, workload: ConvWorkload, knobs: Knobs) -> float:
+        """Estimated cycles of the whole kernel."""
 
     def prim_func(self, workload: ConvWorkload, knobs: Knobs, name: str) -> Any:
         """The kernel as ``tvm.tirx.PrimFunc``."""
+
+
+def default_knobs(template: Template, workload: ConvWorkload) -> Knobs:
+    """A good choice without measuring."""
+    return min(template.knob_space(workload), key=lambda knobs: template.cost(workload, knobs))
 
 
 def start(

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from compiled import need_emulator  # noqa: E402
 from emulated import Program  # noqa: E402
 
-from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue, start  # noqa: E402
+from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue, default_knobs, start  # noqa: E402
 from qc.backends.codegen.kernels.compile import build_module, compile_kernel  # noqa: E402
 
 Array = NDArray[Any]
@@ -55,7 +55,7 @@ class Case(NamedTuple):
     @property
     def chosen(self) -> Any:
         """The knobs of the test or the template's own choice."""
-        return self.knobs or self.template.default_knobs(self.workload)
+        return self.knobs or default_knobs(self.template, self.workload)
 
 
 def _cpu_flags() -> frozenset[str]:

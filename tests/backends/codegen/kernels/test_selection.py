@@ -13,6 +13,7 @@ from qc.backends.codegen.kernels import (
     Epilogue,
     FloatEpilogue,
     View,
+    default_knobs,
     select,
 )
 from qc.backends.codegen.kernels.amx import Amx
@@ -81,7 +82,7 @@ def test_weights_that_a_template_cannot_hold_are_refused() -> None:
     template = select(workload, NEON)
     weights = np.full((64, 64, 1, 1), -128, np.int8)
     with pytest.raises(ValueError, match="weights below -127"):
-        template.pack(weights, workload, template.default_knobs(workload))
+        template.pack(weights, workload, default_knobs(template, workload))
 
 
 def test_float_lanes() -> None:

@@ -1,0 +1,32 @@
+"""Which kernels a compilation takes: from a database where it knows better, else by estimate."""
+
+from dataclasses import dataclass, field
+
+from ....targets.target import Target
+from ..kernels import ConvWorkload
+from ..template import TemplateKernel, by_estimate
+from .records import Database, Setting, describe
+
+
+@dataclass
+class Choices:
+    """A ``Choose`` that replays a database, without searching.
+
+    ``measurer``: whose times count where several measured.  ``asked``, ``recorded``: workloads that
+    were asked for and found.
+    """
+
+    target: Target
+    database: Database
+    measurer: str = ""
+    asked: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+
+    def __call__(self, workload: ConvWorkload, features: frozenset[str]) -> TemplateKernel:
+        """The kernel of a workload."""
+        self.asked.add(describe(workload))
+        found = self.database.best(Setting.of(self.target), workload, self.measurer)
+        if found is None:
+            return by_estimate(workload, features)
+        self.recorded.add(describe(workload))
+        return found

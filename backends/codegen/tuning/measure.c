@@ -1,0 +1,86 @@
+/* Times kernels, interleaved, on memory of their own.
+
+   The generated part defines qc_count kernels and, for kernel k:
+     qc_operands[k]   pointers that it takes
+     qc_bytes[k][i]   bytes of operand i
+     qc_real[k][i]    whether it holds float32 numbers
+     qc_copies[k]     copies of the weights (operand 1) that calls go through in turn
+     qc_call(k, p)    one call with the pointers p
+   qc_measure(k, repeats) gives the nanoseconds of so many calls; below zero: no memory.
+   As a program: numbers of kernels on the command line and, before them, milliseconds to spend;
+   says "? k" before a kernel runs for the first time, then "k ns" for one call, again and again. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#ifdef QC_TILES
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+enum { qc_slack = 256, qc_most = 8 };
+static unsigned char *qc_memory[qc_count][qc_most];
+static size_t qc_turn[qc_count];
+
+static int64_t qc_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static size_t qc_room(int k, int i) { return (qc_bytes[k][i] + qc_slack + 63) / 64 * 64; }
+
+static int qc_prepare(int k) {
+  static uint32_t state = 1;
+  if (qc_memory[k][0]) return 1;
+#ifdef QC_TILES
+  if (syscall(SYS_arch_prctl, 0x1023, 18)) return 0;
+#endif
+  for (int i = 0; i < qc_operands[k]; i++) {
+    size_t room = qc_room(k, i) * (i == 1 ? qc_copies[k] : 1);
+    unsigned char *m = aligned_alloc(64, room);
+    if (!m) return 0;
+    for (size_t b = 0; b + 4 <= room; b += 4) {
+      state = state * 1664525u + 1013904223u;
+      float real = (float)(state >> 8) / (1 << 24);
+      uint32_t code = state ^ (state >> 15);
+      __builtin_memcpy(m + b, qc_real[k][i] ? (void *)&real : (void *)&code, 4);
+    }
+    qc_memory[k][i] = m;
+  }
+  return 1;
+}
+
+int64_t qc_measure(int k, int64_t repeats) {
+  void *p[qc_most];
+  if (!qc_prepare(k)) return -1;
+  for (int i = 0; i < qc_operands[k]; i++) p[i] = qc_memory[k][i];
+  int64_t start = qc_now();
+  for (int64_t n = 0; n < repeats; n++) {
+    p[1] = qc_memory[k][1] + qc_turn[k] * qc_room(k, 1);
+    qc_turn[k] = (qc_turn[k] + 1) % qc_copies[k];
+    qc_call(k, p);
+  }
+  return qc_now() - start;
+}
+
+#ifdef QC_PROGRAM
+int main(int count, char **words) {
+  static int64_t repeats[qc_count];
+  int64_t end = qc_now() + (count > 1 ? atoll(words[1]) : 100) * 1000000;
+  for (int w = 2; w < count; w++) {
+    int k = atoi(words[w]);
+    printf("? %d\n", k);
+    fflush(stdout);
+    if (qc_measure(k, 1) < 0) return fprintf(stderr, "no memory for kernel %d\n", k), 3;
+    int64_t once = qc_measure(k, 2) / 2 + 1;
+    repeats[k] = 200000 / once + 1;
+  }
+  for (int round = 0; round < 7 || qc_now() < end; round++)
+    for (int w = 2; w < count; w++) {
+      int k = atoi(words[w]);
+      printf("%d %.3f\n", k, (double)qc_measure(k, repeats[k]) / repeats[k]);
+    }
+  return 0;
+}
+#endif

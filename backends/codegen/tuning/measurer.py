@@ -1,0 +1,141 @@
+"""Who times kernels: this machine, in a process of their own that may die or hang."""
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ....targets.target import Target
+from ..link import compiler
+from .machine import processor
+from .trial import Trial, link_trials
+
+MILLISECONDS = 8
+"""Time that each kernel of a program is given."""
+
+Timing = float | str
+"""Seconds of one call, or why there are none."""
+
+
+class Measurer(Protocol):
+    """Times kernels on one machine."""
+
+    @property
+    def name(self) -> str:
+        """The machine and the way: times of different names are never compared."""
+
+    @property
+    def width(self) -> int:
+        """Groups that it times at once."""
+
+    def measure(self, groups: Sequence[Mapping[str, Trial]]) -> list[dict[str, Timing]]:
+        """Seconds of a call, by name, for each group; those of a group interleaved.
+
+        A kernel that dies or hangs costs itself alone.  Raises ``BackendError`` where the machine
+        itself is lost.
+        """
+
+
+@dataclass
+class Outcome:
+    """What a run of the timer printed: seconds by number, and whom its death is blamed on."""
+
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    started: int | None = None
+    death: str = ""
+
+    def timing(self, k: int) -> Timing:
+        """The lower quartile: what is slower met a disturbance."""
+        if k in self.seconds:
+            return float(np.quantile(self.seconds[k], 0.25))
+        return self.death or "was not timed"
+
+
+def parse(text: str, death: str = "") -> Outcome:
+    """The output of ``measure.c``; a torn last line is left out."""
+    outcome = Outcome(death=death)
+    for line in text.split("\n")[:-1]:
+        first, _, second = line.partition(" ")
+        if first == "?":
+            outcome.started = int(second)
+        else:
+            outcome.started = None
+            outcome.seconds.setdefault(int(first), []).append(float(second) / 1e9)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Local:
+    """This machine; ``limit``: seconds that the kernels of one program may take altogether."""
+
+    target: Target
+    limit: float = 30.0
+
+    @property
+    def name(self) -> str:
+        """This machine's processor."""
+        return f"local {processor()}"
+
+    @property
+    def width(self) -> int:
+        """One: kernels that run side by side disturb each other."""
+        return 1
+
+    def measure(self, groups: Sequence[Mapping[str, Trial]]) -> list[dict[str, Timing]]:
+        """Link, run, and run again without whom the program died of."""
+        return [self._group(trials) for trials in groups]
+
+    def _group(self, trials: Mapping[str, Trial]) -> dict[str, Timing]:
+        tiles = ["-DQC_TILES"] if "amx-int8" in self.target.features else []
+        with tempfile.TemporaryDirectory(prefix="qc-tune-") as scratch:
+            flags = ["-DQC_PROGRAM", *tiles]
+            program = link_trials(trials, Path(scratch), compiler(self.target.link), flags)
+            found = time_all(range(len(trials)), lambda ks: self._run(program, ks))
+        return {name: found[k] for k, name in enumerate(trials)}
+
+    def _run(self, program: Path, kernels: Sequence[int]) -> Outcome:
+        spend = str(MILLISECONDS * len(kernels))
+        command = [str(program), spend, *map(str, kernels)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            out, _ = process.communicate(timeout=self.limit)
+            death = _death(process.returncode)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, _ = process.communicate()
+            death = f"took more than {self.limit:.0f} s"
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return parse(out.decode(), death)
+
+
+def time_all(kernels: Sequence[int], run: "Run") -> dict[int, Timing]:
+    """Time kernels together; whoever kills the program is left out, and the rest run again."""
+    outcome = run(kernels)
+    if not outcome.death:
+        return {k: outcome.timing(k) for k in kernels}
+    if len(kernels) == 1:
+        return {kernels[0]: outcome.death}
+    if outcome.started is None:
+        return {k: timing for one in kernels for k, timing in time_all([one], run).items()}
+    rest = [k for k in kernels if k != outcome.started]
+    return {outcome.started: outcome.death} | time_all(rest, run)
+
+
+class Run(Protocol):
+    """Runs the timer on some kernels."""
+
+    def __call__(self, kernels: Sequence[int]) -> Outcome:
+        """What it printed."""
+
+
+def _death(code: int) -> str:
+    if code == 0:
+        return ""
+    return f"died of signal {-code}" if code < 0 else f"ended with status {code}"

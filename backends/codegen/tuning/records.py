@@ -1,0 +1,235 @@
+"""What was measured: a database of JSON lines that only grows.
+
+A line is one measurement. Lines of other programs, other versions and torn ones are skipped and
+counted, never deleted. Writers lock the file, and a line that a crash tore is closed by the next
+one, so that a broken line costs itself alone.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+
+from ....ir.errors import BackendError
+from ....targets.target import Target
+from ..kernels import VERSION, ConvWorkload, DepthwiseWorkload, FloatEpilogue, View
+from ..template import TemplateKernel, candidates
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a measurement is valid for, beside the workload and who measured it."""
+
+    cpu: str
+    features: tuple[str, ...]
+    templates: int
+    tvm: str
+
+    @staticmethod
+    def of(target: Target) -> "Setting":
+        """The target, with the versions of what generates code here."""
+        cpu = f"{target.triple} {target.cpu}".strip()
+        return Setting(cpu, tuple(sorted(target.features)), VERSION, version("apache-tvm"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement of one kernel; ``seconds`` of a call, else ``error`` says why there is none.
+
+    ``workload`` is the text of ``describe``, ``measurer`` names the machine and the way; ``final``:
+    the best kernels of a workload were measured together, and only these times decide.
+    """
+
+    setting: Setting
+    measurer: str
+    workload: str
+    template: str
+    knobs: tuple[tuple[str, int], ...]
+    seconds: float | None
+    error: str = ""
+    final: bool = False
+
+    @staticmethod
+    def of(
+        setting: Setting,
+        measurer: str,
+        kernel: TemplateKernel,
+        result: float | str,
+        final: bool = False,
+    ) -> "Record":
+        """The record of what was measured of ``kernel``."""
+        seconds, error = (None, result) if isinstance(result, str) else (result, "")
+        text, knobs = describe(kernel.workload), knobs_of(kernel)
+        return Record(setting, measurer, text, kernel.name, knobs, seconds, error, final)
+
+    def line(self) -> str:
+        """One line of JSON."""
+        table = asdict(self) | {
+            "qc": FORMAT,
+            "workload": json.loads(self.workload),
+            "knobs": dict(self.knobs),
+        }
+        return json.dumps(table, sort_keys=True, allow_nan=False) + "\n"
+
+    @staticmethod
+    def parse(line: str) -> "Record":
+        """The record of a line; ``ValueError`` for what is none."""
+        table = json.loads(line)
+        if not isinstance(table, dict) or table.pop("qc", None) != FORMAT:
+            raise ValueError("not a record of this format")
+        if table.keys() != {f.name for f in fields(Record)}:
+            raise ValueError("not the fields of a record")
+        setting = dict(table["setting"])
+        if setting.keys() != {f.name for f in fields(Setting)}:
+            raise ValueError("not the fields of a setting")
+        setting["features"] = tuple(map(str, setting["features"]))
+        knobs = tuple((str(k), int(v)) for k, v in dict(table["knobs"]).items())
+        seconds = table["seconds"]
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+            raise ValueError(f"seconds = {seconds!r}")
+        return Record(
+            Setting(**setting), str(table["measurer"]), _text(table["workload"]),
+            str(table["template"]), tuple(sorted(knobs)), seconds, str(table["error"]),
+            bool(table["final"]),
+        )  # fmt: skip
+
+
+def describe(workload: ConvWorkload) -> str:
+    """A workload as canonical JSON, without the numbers that no time depends on.
+
+    Zero points, bounds and the multipliers of residuals are left out.
+    """
+    e = workload.epilogue
+    if isinstance(e, FloatEpilogue):
+        after = "float"
+    else:
+        after = e.dtype + ("+residual" if e.residual else "") + ("+table" if e.table else "")
+    return _text(
+        {
+            "op": "depthwise" if isinstance(workload, DepthwiseWorkload) else "conv",
+            "x": _view(workload.x),
+            "y": _view(workload.y),
+            "residual": None if workload.residual is None else _view(workload.residual),
+            "kernel": list(workload.kernel),
+            "strides": list(workload.strides),
+            "dilations": list(workload.dilations),
+            "epilogue": after,
+        }
+    )
+
+
+def _view(v: View) -> list[object]:
+    return [v.height, v.width, v.channels, v.row_stride, v.pixel_stride, v.dtype]
+
+
+def _text(table: object) -> str:
+    return json.dumps(table, sort_keys=True, separators=(",", ":"))
+
+
+def knobs_of(kernel: TemplateKernel) -> tuple[tuple[str, int], ...]:
+    """The knobs as plain numbers."""
+    return tuple(sorted((k, int(v)) for k, v in asdict(kernel.knobs).items()))
+
+
+@dataclass
+class Database:
+    """Records of a file (none: of this process only), by workload, in the order of writing.
+
+    ``skipped`` counts lines that are no records of this format.
+    """
+
+    path: Path | None = None
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    skipped: int = 0
+
+    @staticmethod
+    def open(path: Path | None) -> "Database":
+        """Read a database; an absent file is an empty one.
+
+        Raises ``BackendError`` for a path that cannot be read.
+        """
+        database = Database(path)
+        if path is None or not path.exists():
+            return database
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BackendError(f"database {str(path)!r}: {error.strerror}") from error
+        for line in data.decode(errors="replace").split("\n"):
+            if not line.strip():
+                continue
+            try:
+                database._keep(Record.parse(line))
+            except (ValueError, KeyError, TypeError):
+                database.skipped += 1
+        return database
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Append; ``BackendError`` where the file cannot be written."""
+        new = list(records)
+        for record in new:
+            self._keep(record)
+        if self.path is None or not new:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _append(self.path, "".join(r.line() for r in new).encode())
+        except OSError as error:
+            raise BackendError(f"database {str(self.path)!r}: {error.strerror}") from error
+
+    def results(
+        self, setting: Setting, measurer: str, workload: ConvWorkload
+    ) -> dict[TemplateKernel, Record]:
+        """What a measurer last found of every kernel of a workload that there still is."""
+        known = {
+            (r.template, r.knobs): r
+            for r in self.records.get(describe(workload), ())
+            if r.measurer == measurer and r.setting == setting
+        }
+        if not known:
+            return {}
+        kernels = candidates(workload, frozenset(setting.features))
+        return {k: known[key] for k in kernels if (key := (k.name, knobs_of(k))) in known}
+
+    def best(
+        self, setting: Setting, workload: ConvWorkload, measurer: str = ""
+    ) -> TemplateKernel | None:
+        """The fastest kernel known for a workload: by ``measurer`` if it knows one.
+
+        Else by whoever measured it last: times of different measurers are never compared.
+        """
+        found = [r for r in self.records.get(describe(workload), ()) if r.setting == setting]
+        names = [r.measurer for r in found if r.seconds is not None]
+        if not names:
+            return None
+        chosen = measurer if measurer in names else names[-1]
+        return fastest(self.results(setting, chosen, workload))
+
+    def _keep(self, record: Record) -> None:
+        self.records.setdefault(record.workload, []).append(record)
+
+
+def fastest(results: Mapping[TemplateKernel, Record]) -> TemplateKernel | None:
+    """The kernel of the least time: of the final ones if there are any."""
+    times = {k: r.seconds for k, r in results.items() if r.seconds is not None}
+    finals = {k: times[k] for k, r in results.items() if r.final and k in times}
+    return min(finals or times, key=lambda k: times[k], default=None)
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Append whole lines under a lock; a torn last line is closed first."""
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        while data:
+            data = data[os.write(handle, data) :]
+    finally:
+        os.close(handle)

@@ -1,0 +1,208 @@
+"""The search: which kernels of which workload are measured next, until the time is over.
+
+Every workload has its kernels in the order of their estimates. They are compiled and timed a few
+at a time together with the best one so far, whose time tells how disturbed the machine is. What
+takes most of the network's time and has improved of late comes first. In the end the best few of
+every workload meet once more, so that luck does not decide.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from ....targets.target import Target
+from ..pool import Pool
+from ..template import TemplateKernel, candidates
+from ..worker import Compile
+from .measurer import Measurer, Timing
+from .records import Database, Record, Setting, describe, fastest
+from .trial import Trial, make_trial
+
+BATCH = 8
+"""Kernels that are timed together."""
+
+FINALISTS = 4
+DECAY = 0.6
+"""What the hope for a workload is multiplied by after a batch without a better kernel."""
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Where the search reports."""
+
+    def start(self, what: str, total: int | None = None) -> None:
+        """A new stage of ``total`` steps."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Steps done."""
+
+    def rename(self, what: str) -> None:
+        """What the stage is called from now on."""
+
+
+@dataclass
+class Task:
+    """One workload: its calls in a network, what is to be tried, what was found."""
+
+    default: TemplateKernel
+    calls: int
+    waiting: list[TemplateKernel] = field(default_factory=list)
+    results: dict[TemplateKernel, Record] = field(default_factory=dict)
+    hope: float = 1.0
+
+    @property
+    def seconds(self) -> dict[TemplateKernel, float]:
+        """The times of what could be measured."""
+        return {k: r.seconds for k, r in self.results.items() if r.seconds is not None}
+
+    @property
+    def best(self) -> TemplateKernel:
+        """The fastest so far."""
+        return fastest(self.results) or self.default
+
+    @property
+    def settled(self) -> bool:
+        """Whether the best of all met each other."""
+        return not self.waiting and any(r.final for r in self.results.values())
+
+    def finalists(self) -> list[TemplateKernel]:
+        """The best few, and the default."""
+        seconds = self.seconds
+        ranked = sorted(seconds, key=lambda k: seconds[k])[:FINALISTS]
+        extra = self.default in seconds and self.default not in ranked
+        return [*ranked, self.default] if extra else ranked
+
+    @property
+    def time(self) -> float:
+        """Seconds of all its calls with the best kernel; 0 while nothing is known."""
+        return self.calls * self.seconds.get(self.best, 0.0)
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the default."""
+        if self.default not in self.seconds:
+            return 1.0
+        return self.seconds[self.default] / self.seconds[self.best]
+
+
+@dataclass
+class Tuner:
+    """Measures workloads for ``target``; records go to ``database`` as they come."""
+
+    target: Target
+    measurer: Measurer
+    database: Database
+    pool: Pool
+
+    def tune(
+        self, workloads: Mapping[TemplateKernel, int], seconds: float, progress: Progress
+    ) -> list[Task]:
+        """Search for ``seconds``; ``workloads``: the default kernels and their numbers of calls.
+
+        What the database knows is not measured again.
+        """
+        deadline = monotonic() + seconds
+        tasks = [self._task(kernel, calls) for kernel, calls in distinct(workloads).items()]
+        what = f"tune {len(tasks)} workloads"
+        progress.start(what, sum(len(t.waiting) for t in tasks))
+        while (chosen := self._next(tasks)) and monotonic() < deadline:
+            progress.advance(self._step(chosen))
+            self._settle([t for t in chosen if not t.waiting])
+            progress.rename(f"{what}, {speedup(tasks):.2f} x")
+        self._settle(tasks)
+        return tasks
+
+    def _task(self, kernel: TemplateKernel, calls: int) -> Task:
+        setting = Setting.of(self.target)
+        known = self.database.results(setting, self.measurer.name, kernel.workload)
+        every = candidates(kernel.workload, kernel.features)
+        return Task(kernel, calls, [k for k in every if k not in known], known)
+
+    def _next(self, tasks: Sequence[Task]) -> list[Task]:
+        """The most promising workloads: unknown ones first, by their estimates."""
+        waiting = [t for t in tasks if t.waiting]
+        fresh = [t for t in waiting if not t.results]
+        known = [t for t in waiting if t.results]
+        fresh.sort(key=lambda t: -t.calls * t.default.cost)
+        known.sort(key=lambda t: -t.time * t.hope)
+        return (fresh + known)[: self.measurer.width]
+
+    def _step(self, tasks: Sequence[Task]) -> int:
+        """Measure the next few kernels of some workloads; their number."""
+        batches, anchors = [], []
+        for task in tasks:
+            batch, task.waiting = task.waiting[:BATCH], task.waiting[BATCH:]
+            anchors.append(task.best if task.seconds else None)
+            batches.append(batch if anchors[-1] is None else [anchors[-1], *batch])
+        for task, anchor, found in zip(tasks, anchors, self._measure(batches), strict=True):
+            drift = 1.0
+            if anchor is not None:
+                now = found.pop(anchor)
+                drift = task.seconds[anchor] / now if isinstance(now, float) else 1.0
+            scaled = {k: r * drift if isinstance(r, float) else r for k, r in found.items()}
+            self._remember(task, scaled)
+            task.hope = 1.0 if task.best != anchor else task.hope * DECAY
+        return sum(map(len, batches)) - sum(a is not None for a in anchors)
+
+    def _settle(self, tasks: Sequence[Task]) -> None:
+        """Measure the best few and the default of each workload again, together."""
+        tasks = [t for t in tasks if not t.settled and len(t.seconds) > 1]
+        finals = [t.finalists() for t in tasks]
+        for task, found in zip(tasks, self._measure(finals), strict=True):
+            self._remember(task, found, final=True)
+
+    def _remember(
+        self, task: Task, found: Mapping[TemplateKernel, Timing], final: bool = False
+    ) -> None:
+        setting, name = Setting.of(self.target), self.measurer.name
+        records = {k: Record.of(setting, name, k, r, final) for k, r in found.items()}
+        self.database.add(records.values())
+        task.results |= records
+        for kernel, result in found.items():
+            if isinstance(result, str):
+                log.info("%s: %s", kernel, result)
+
+    def _measure(
+        self, batches: Sequence[Sequence[TemplateKernel]]
+    ) -> list[dict[TemplateKernel, Timing]]:
+        """Compile all and time each batch together."""
+        jobs: dict[str, tuple[int, TemplateKernel]] = {}
+        for b, batch in enumerate(batches):
+            jobs |= {f"qc_trial_{b}_{i}": (b, kernel) for i, kernel in enumerate(batch)}
+        found: list[dict[TemplateKernel, Timing]] = [{} for _ in batches]
+        groups: list[dict[str, Trial]] = [{} for _ in batches]
+        target = self.target.tvm()
+        compiles = {name: Compile(kernel, name, target) for name, (_, kernel) in jobs.items()}
+        for name, result in self.pool.results(compiles):
+            b, kernel = jobs[name]
+            if isinstance(result, str):
+                found[b][kernel] = result
+            else:
+                groups[b][name] = make_trial(kernel, result, self.target.l2)
+        linkable = [g for g in groups if g]
+        for timed in self.measurer.measure(linkable) if linkable else ():
+            for name, timing in timed.items():
+                b, kernel = jobs[name]
+                found[b][kernel] = timing
+        return found
+
+
+def distinct(workloads: Mapping[TemplateKernel, int]) -> dict[TemplateKernel, int]:
+    """Workloads whose kernels differ only in numbers as one, calls added."""
+    first: dict[str, TemplateKernel] = {}
+    calls: dict[str, int] = {}
+    for kernel, count in workloads.items():
+        key = describe(kernel.workload)
+        first.setdefault(key, kernel)
+        calls[key] = calls.get(key, 0) + count
+    return {first[key]: calls[key] for key in first}
+
+
+def speedup(tasks: Sequence[Task]) -> float:
+    """How many times faster all kernels are together than the defaults, as far as known."""
+    known = [t for t in tasks if t.default in t.seconds]
+    before = sum(t.calls * t.seconds[t.default] for t in known)
+    return before / sum(t.time for t in known) if before else 1.0

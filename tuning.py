@@ -1,0 +1,218 @@
+"""Tuning networks: where the database is, what is measured, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from .ir.errors import DataError, TargetError
+from .ir.graph import Graph
+from .progress import Progress, Silent
+from .report import Facts
+from .targets import Target, missing_features
+
+if TYPE_CHECKING:
+    from .backends.codegen.template import TemplateKernel
+    from .backends.codegen.tuning.choices import Choices
+    from .backends.codegen.tuning.measurer import Measurer
+    from .backends.codegen.tuning.records import Database
+    from .backends.codegen.tuning.search import Task
+    from .compiler import Job
+
+log = logging.getLogger(__name__)
+
+COMPILE_SECONDS = 20.0
+"""Processor time after which a candidate is given up (a usual one takes a tenth of a second)."""
+
+
+def database_path(given: str | Path | None) -> Path:
+    """The database: as given, else ``QC_DB``, else in the user's cache folder.
+
+    Raises ``DataError`` for a folder, and for a file that may not be read.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(given or os.environ.get("QC_DB") or Path(cache) / "qc" / "tuning.jsonl")
+    if path.is_dir():
+        raise DataError(f"database {str(path)!r} is a folder; give a file of JSON lines")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise DataError(f"database {str(path)!r} may not be read")
+    return path
+
+
+def open_database(path: Path) -> Database:
+    """The records of a file; lines that are none are counted on the log."""
+    from .backends.codegen.tuning.records import Database
+
+    database = Database.open(path)
+    if database.skipped:
+        log.warning(
+            "database %r: %d lines are no records of this version; they are skipped and kept",
+            str(path), database.skipped,
+        )  # fmt: skip
+    return database
+
+
+def workloads_of(graph: Graph, target: Target) -> dict[TemplateKernel, int]:
+    """The kernels that a network takes by estimate, and how often each is called."""
+    from .backends.codegen.lower import lower
+    from .backends.codegen.template import TemplateKernel
+
+    program = lower(graph, target.features)
+    calls = Counter(call.symbol for call in program.calls)
+    return {
+        kernel: calls[symbol]
+        for symbol, kernel in program.kernels.items()
+        if isinstance(kernel, TemplateKernel)
+    }
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found."""
+
+    measurer: str
+    seconds: float
+    tasks: list[Task]
+
+    def as_json(self, target: Target, database: Database) -> Facts:
+        """Plain data."""
+        from .backends.codegen.tuning.search import speedup
+
+        return {
+            "target": target.name,
+            "measurer": self.measurer,
+            "database": str(database.path),
+            "seconds": round(self.seconds, 3),
+            "speedup": speedup(self.tasks),
+            "workloads": [_row(task) for task in self.tasks],
+        }
+
+
+def tune_graph(
+    graph: Graph,
+    target: Target,
+    database: Database,
+    measurer: Measurer,
+    seconds: float,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Measure the kernels of an integer graph for ``seconds``; records go to ``database``."""
+    from .backends.codegen.pool import Pool
+    from .backends.codegen.tuning.search import Tuner
+
+    show, began = progress or Silent(), perf_counter()
+    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+        tuner = Tuner(target, measurer, database, pool)
+        tasks = tuner.tune(workloads_of(graph, target), seconds, show)
+    show.done()
+    return Tuned(measurer.name, perf_counter() - began, tasks)
+
+
+def tune_model(
+    job: Job, seconds: float, target: str | Path | Target | None, progress: Progress | None
+) -> Facts:
+    """See ``api.tune``."""
+    from .targets import load
+
+    show = progress or Silent()
+    path = database_path(job.database)
+    folder = _artifact(job)
+    if target is None:
+        target = job.target if folder is None else _target_of(folder)
+    machine = load(target)
+    machine.check_available()
+    measurer_here(machine, required=True)
+    graph = _graph(job, folder, machine, show)
+    from .backends.codegen.tuning.measurer import Local
+
+    database = open_database(path)
+    return tune_graph(graph, machine, database, Local(machine), seconds, show).as_json(
+        machine, database
+    )
+
+
+def _artifact(job: Job) -> Path | None:
+    """The folder, if the model is an artifact."""
+    if isinstance(job.model, str | Path) and Path(job.model).is_dir():
+        return Path(job.model)
+    return None
+
+
+def _target_of(folder: Path) -> str:
+    from .backends.codegen.artifact import read_manifest
+
+    return str(read_manifest(folder)["target"]["name"])
+
+
+def _graph(job: Job, folder: Path | None, target: Target, show: Progress) -> Graph:
+    """The integer graph: of the artifact, else after all passes."""
+    if folder is None:
+        from .compiler import prepare
+
+        return prepare(job, target, show).stages.folded
+    from .backends.codegen.artifact import read_manifest
+    from .ir.text import load
+
+    read_manifest(folder)
+    return load(folder)
+
+
+def measurer_here(target: Target, required: bool = False) -> str:
+    """The name under which this machine measures for ``target``; empty where it cannot.
+
+    Raises ``TargetError`` where it cannot and it is ``required``.
+    """
+    from .backends.codegen.tuning.machine import processor
+
+    if not (missing := missing_features(target)):
+        return f"local {processor()}"
+    if required:
+        raise TargetError(
+            f"kernels for {target.name!r} cannot be timed here: this machine lacks "
+            f"{', '.join(missing)}; give --device, --tracker or --bundle"
+        )
+    return ""
+
+
+def facts_of(choices: Choices) -> Facts:
+    """How much of a compilation a database decided."""
+    return {
+        "database": str(choices.database.path),
+        "workloads": len(choices.asked),
+        "recorded": len(choices.recorded),
+        "skipped_lines": choices.database.skipped,
+    }
+
+
+def _row(task: Task) -> Facts:
+    w, best = task.default.workload, task.best
+    failed = sum(1 for r in task.results.values() if r.error)
+    return {
+        "op": "depthwise" if type(w).__name__ == "DepthwiseWorkload" else "conv",
+        "input": [w.x.height, w.x.width, w.x.channels],
+        "output": [w.y.height, w.y.width, w.y.channels],
+        "kernel": list(w.kernel),
+        "strides": list(w.strides),
+        "calls": task.calls,
+        "default_us": _micros(task.seconds.get(task.default)),
+        "best_us": _micros(task.seconds.get(best)),
+        "measured": len(task.results),
+        "failed": failed,
+        "left": len(task.waiting),
+        "template": best.name,
+        "knobs": _plain(vars(best.knobs)),
+    }
+
+
+def _plain(knobs: Mapping[str, object]) -> Facts:
+    return dict(knobs)
+
+
+def _micros(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e6, 3)
