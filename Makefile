@@ -28,7 +28,7 @@ lint: $(VENV)/.installed-dev $(VENV)/lint/qc
 bench: $(VENV)/.installed-run
 	$(BIN)/python benchmarks/vs_onnxruntime.py $(ARGS)
 
-# An emulator for ARM where the system has none; `make test` does this by itself.
+# An emulator for ARM where the system has none, and a board with TVM; `make test` does this too.
 arm-board: $(VENV)/.installed-dev
 	$(BIN)/python tests/emulators.py
 

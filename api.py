@@ -21,6 +21,7 @@ from .progress import Progress
 from .report import Report
 from .scoring import Score
 from .targets import Target
+from .tuning import Where, tune_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Job",
+    "Where",
     "bench",
     "compile",
     "compile_to_directory",
@@ -120,13 +122,11 @@ def tune(
     target: str | Path | Target | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Measure the kernels of a model or an artifact (``job.model``) on this machine.
+    """Measure the kernels of a model or an artifact (``job.model``) where ``job.where`` says.
 
     ``{"target", "measurer", "database", "seconds", "speedup", "workloads"}``; the records go to
     ``job.database``, where every later compilation finds them.  ``target``: default the artifact's.
     """
-    from .tuning import tune_model
-
     return tune_model(job, seconds, target, progress)
 
 
@@ -167,14 +167,15 @@ def bench(
     model: str | Path | None = None,
     seconds: float = 3.0,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> dict[str, object]:
     """Median latencies of interleaved runs in this process, in milliseconds.
 
     ``{"threads", "artifact_ms", "peers": {"onnxruntime-float", "onnxruntime-int8"}}``.  ``model``:
     the
     float model for the peers (default: the one the artifact was compiled from, if it is still
-    there).
+    there).  ``device``: HOST:PORT of the machine that runs it, by whose own clock it is timed.
     """
     from .peers import bench_artifact
 
-    return bench_artifact(Path(artifact), list(against), threads, model, seconds, progress)
+    return bench_artifact(Path(artifact), list(against), threads, model, seconds, progress, device)

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"qc {_version()}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _tune, _lists, _doctor):
+    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _tune, _serve, _lists, _doctor):
         add(commands)
     return top
 
@@ -65,8 +65,9 @@ def _compile(commands: Commands) -> None:
     )
     sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
     sub.add_argument("--tune", type=_seconds, metavar="SECONDS",
-                     help="measure kernels on this machine first")  # fmt: skip
+                     help="measure kernels first, here or on --device")  # fmt: skip
     _database(sub)
+    _device(sub)
     sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
 
 
@@ -88,6 +89,17 @@ def _database(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--db", metavar="FILE", help="tuned kernels (default: QC_DB, else your cache)")
 
 
+def _device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", metavar="HOST:PORT", help="a machine that runs qc device serve")
+
+
+def _serve(commands: Commands) -> None:
+    sub = _command(commands, "device", "let other machines run and measure code on this one")
+    sub.add_argument("action", choices=["serve"])
+    sub.add_argument("options", nargs=argparse.REMAINDER, help="qc device serve --help lists them")
+    sub.set_defaults(module="tune_commands")
+
+
 def _seconds(text: str) -> float:
     """A time above zero."""
     value = float(text)
@@ -104,6 +116,9 @@ def _tune(commands: Commands) -> None:
     sub.add_argument("--seconds", type=_seconds, default=300.0, metavar="N",
                      help="when to stop (default: 300)")  # fmt: skip
     _database(sub)
+    _device(sub)
+    sub.add_argument("--tracker", metavar="HOST:PORT", help="TVM's tracker, which lends devices")
+    sub.add_argument("--key", metavar="K", help="the kind of device to ask the tracker for")
     _recipe(sub)
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
     sub.set_defaults(module="tune_commands")
@@ -117,6 +132,7 @@ def _run(commands: Commands) -> None:
     sub.add_argument("--reference", action="store_true",
                      help="run the numpy reference and compare the code with it")  # fmt: skip
     sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
+    _device(sub)
 
 
 def _eval(commands: Commands) -> None:
@@ -138,6 +154,7 @@ def _bench(commands: Commands) -> None:
         "--model", metavar="MODEL", help="float model for the peers (default: the source)"
     )
     sub.add_argument("--threads", type=int, default=1, metavar="N")
+    _device(sub)
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
 
 

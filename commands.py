@@ -16,6 +16,7 @@ from .output import replacing_file
 from .progress import Shown
 from .report import Facts, number, size
 from .tables import text_table
+from .tuning import Where
 
 if TYPE_CHECKING:
     from . import api
@@ -33,7 +34,7 @@ def do_compile(args: Namespace) -> int:
     set_up_log(args.debug)
     job = replace(
         job_of(args), evaluation=args.eval, max_drop=args.max_drop, verify=args.verify,
-        tune=args.tune,
+        tune=args.tune, where=Where(args.device),
     )  # fmt: skip
     with Shown() as progress:
         report = api.compile_to_directory(job, args.output, progress)
@@ -142,12 +143,14 @@ def do_run(args: Namespace) -> int:
     from .models import open_artifact, open_reference
 
     set_up_log(args.debug)
-    model = open_reference(args.artifact) if args.reference else open_artifact(args.artifact)
+    model = open_reference(args.artifact)
+    if not args.reference:
+        model = open_artifact(args.artifact, device=args.device)
     data = Dataset(args.inputs, model.specs, args.preprocess, finite=False)
     difference = None
     with Shown() as progress:
         if args.reference:
-            model, difference = _compared(model, args.artifact)
+            model, difference = _compared(model, args.artifact, args.device)
         outputs = scoring.collect(model.run, model.outputs, data, progress)
     for name, array in outputs.items():
         print(f"{name}: {array.dtype}{list(array.shape)}")
@@ -161,14 +164,14 @@ def do_run(args: Namespace) -> int:
     return 0 if difference.passes(islands) else 1
 
 
-def _compared(reference: Model, path: str) -> tuple[Model, Difference | None]:
+def _compared(reference: Model, path: str, device: str | None) -> tuple[Model, Difference | None]:
     """The reference, which also runs the compiled code, where it can, and counts differences."""
     from .ir.errors import TargetError
     from .models import open_artifact
     from .scoring import Difference
 
     try:
-        compiled = open_artifact(path)
+        compiled = open_artifact(path, device=device)
     except TargetError as error:
         print(f"only the reference runs here: {error}", file=sys.stderr)
         return reference, None
@@ -222,14 +225,18 @@ def do_bench(args: Namespace) -> int:
     if args.threads < 1:
         raise DataError(f"--threads {args.threads} must be at least 1")
     with Shown() as progress:
-        found = api.bench(args.artifact, args.against, args.threads, args.model, progress=progress)
+        found = api.bench(
+            args.artifact, args.against, args.threads, args.model, progress=progress,
+            device=args.device,
+        )  # fmt: skip
     ours, peers = found["artifact_ms"], found["peers"]
     assert isinstance(ours, float)
     assert isinstance(peers, dict)
     if args.json != "-":
         rows = [["artifact", ours, 1.0], *([k, v, v / ours] for k, v in peers.items())]
         print(text_table(["engine", "median ms", "times ours"], rows))
-        print(f"{args.threads} thread(s), interleaved in one process")
+        where = f"on {found['device']}" if found["device"] else "interleaved in one process"
+        print(f"{args.threads} thread(s), {where}")
         if found["emulator"]:
             print(f"in {found['emulator']}: times of an emulator, not of a device")
     write_json(args.json, found)

@@ -33,7 +33,15 @@ from .progress import Progress, Silent
 from .report import Facts, Report
 from .targets import Target, missing_features
 from .targets import load as load_target
-from .tuning import database_path, facts_of, measurer_here, open_database, tune_graph
+from .tuning import (
+    HERE,
+    Where,
+    database_path,
+    facts_of,
+    measurer_here,
+    open_database,
+    tune_graph,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -65,6 +73,7 @@ class Job:
     verify: bool = False
     database: str | Path | None = None
     tune: float | None = None
+    where: Where = HERE
 
 
 @dataclass
@@ -85,7 +94,6 @@ def compile_to(
     """
     from .backends.codegen.link import check_linkers
     from .backends.codegen.tuning.choices import Choices
-    from .backends.codegen.tuning.measurer import Local
 
     started = perf_counter()
     show = progress or Silent()
@@ -94,11 +102,11 @@ def compile_to(
     check_linkers(target)
     path = database_path(job.database)
     if job.tune is not None:
-        measurer_here(target, required=True)
+        job.where.check(target)
     prepared = prepare(job, target, show)
     stages, database = prepared.stages, open_database(path)
     if job.tune is not None:
-        tune_graph(stages.folded, target, database, Local(target), job.tune, show)
+        tune_graph(stages.folded, target, database, job.where, job.tune, show)
     choices = Choices(target, database, measurer_here(target))
     _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)

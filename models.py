@@ -42,11 +42,11 @@ def open_model(
     return open_artifact(path) if path.is_dir() else _open_file(path, data, preprocess)
 
 
-def open_artifact(path: str | Path, threads: int = 1) -> Model:
-    """An artifact, run by its own code."""
+def open_artifact(path: str | Path, threads: int = 1, device: str | None = None) -> Model:
+    """An artifact, run by its own code: here, or on ``device`` (HOST:PORT)."""
     from .backends.codegen.artifact import Artifact
 
-    artifact = Artifact.load(path, threads)
+    artifact = Artifact.load(path, threads, device)
     return Model(
         str(path),
         manifest_specs(artifact.manifest),

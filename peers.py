@@ -21,6 +21,8 @@ from .progress import Progress, Silent
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from .backends.codegen.artifact import Artifact
+
 log = logging.getLogger(__name__)
 
 Feed = Mapping[str, Array]
@@ -207,6 +209,7 @@ def bench_artifact(
     model: str | Path | None,
     seconds: float,
     progress: Progress | None,
+    device: str | None = None,
 ) -> dict[str, object]:
     """The artifact and the peers that are asked for; see ``api.bench``."""
     from .backends.codegen.artifact import Artifact
@@ -216,13 +219,21 @@ def bench_artifact(
         if name not in PEERS:
             raise DataError(f"unknown peer {name!r}; {nearest(name, PEERS)}")
     show = progress or Silent()
-    artifact = Artifact.load(directory, threads)
-    if artifact.emulator and against:
+    elsewhere = f"on {device}" if device else ""
+    artifact = Artifact.load(directory, threads, device)
+    if artifact.emulator:
+        elsewhere = f"in {artifact.emulator}"
+    if elsewhere and against:
         raise DataError(
-            f"{str(directory)!r} runs in {artifact.emulator} here: its times cannot be compared "
-            "with those of this machine; leave out --against"
+            f"{str(directory)!r} runs {elsewhere}: its times cannot be compared with those of this "
+            "machine; leave out --against"
         )
     feeds = noise(manifest_specs(artifact.manifest), 4)
+    if artifact.clock is not None:
+        show.start(f"bench {elsewhere}")
+        times = artifact.clock(artifact.runner(feeds[0]).arrays)
+        show.done()
+        return _table(threads, artifact, 1e3 * median(times), {})
     calls: dict[str, Call] = {"artifact": artifact.runner(feeds[0])}
     with tempfile.TemporaryDirectory(prefix="qc-bench-") as scratch:
         if against:
@@ -231,13 +242,20 @@ def bench_artifact(
         show.start("bench")
         medians = Contest(calls, seconds).medians()
         show.done()
-    times = {peer: best(medians, peer) for peer in (FLOAT, INT8)} if against else {}
+    return _table(threads, artifact, medians.pop("artifact"), medians)
+
+
+def _table(
+    threads: int, artifact: Artifact, ours: float, variants: Mapping[str, float]
+) -> dict[str, object]:
+    found = {peer: best(variants, peer) for peer in (FLOAT, INT8)}
     return {
         "threads": threads,
         "emulator": artifact.emulator,
-        "artifact_ms": medians["artifact"],
-        "peers": {peer: t for peer, t in times.items() if t is not None},
-        "variants": {k: v for k, v in medians.items() if k != "artifact"},
+        "device": artifact.device,
+        "artifact_ms": ours,
+        "peers": {peer: t for peer, t in found.items() if t is not None},
+        "variants": dict(variants),
     }
 
 

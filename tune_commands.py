@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 
 from .commands import job_of, set_up_log, write_json
 from .progress import Shown
 from .report import Facts
 from .tables import text_table
+from .tuning import Where
 
 
 def do_tune(args: Namespace) -> int:
@@ -15,13 +17,20 @@ def do_tune(args: Namespace) -> int:
     from . import api
 
     set_up_log(args.debug)
-    job = job_of(args)
+    job = replace(job_of(args), where=Where(args.device, args.tracker, args.key))
     with Shown() as progress:
         found = api.tune(job, args.seconds, args.target, progress)
     if args.json != "-":
         _show(found)
     write_json(args.json, found)
     return 0
+
+
+def do_device(args: Namespace) -> int:
+    """``qc device serve``: in a process that needs nothing of ``qc``."""
+    from .backends.codegen import device_server
+
+    return device_server.main(args.options)
 
 
 def _show(found: Facts) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -94,11 +95,51 @@ class Tuned:
         }
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where kernels are measured: here, on ``device`` (HOST:PORT), or on the devices of a kind
+    ``key`` that ``tracker`` (HOST:PORT) lends.
+    """
+
+    device: str | None = None
+    tracker: str | None = None
+    key: str | None = None
+
+    def check(self, target: Target) -> None:
+        """Refuse what cannot be, before the long work: ``DataError``, ``TargetError``."""
+        from .backends.codegen.address import Address
+
+        if self.device and self.tracker:
+            raise DataError("give --device or --tracker, not both")
+        if bool(self.tracker) != bool(self.key):
+            raise DataError("--tracker HOST:PORT and --key K go together")
+        if address := self.device or self.tracker:
+            Address.parse(address)
+        else:
+            measurer_here(target, required=True)
+
+    @contextmanager
+    def measurer(self, target: Target) -> Iterator[Measurer]:
+        """Who measures; ``BackendError`` where a device cannot be worked with."""
+        from .backends.codegen.address import Address
+        from .backends.codegen.tuning.devices import Devices
+        from .backends.codegen.tuning.measurer import Local
+
+        if address := self.device or self.tracker:
+            with Devices(target, Address.parse(address, self.key or "")) as devices:
+                yield devices
+        else:
+            yield Local(target)
+
+
+HERE = Where()
+
+
 def tune_graph(
     graph: Graph,
     target: Target,
     database: Database,
-    measurer: Measurer,
+    where: Where,
     seconds: float,
     progress: Progress | None = None,
 ) -> Tuned:
@@ -107,7 +148,7 @@ def tune_graph(
     from .backends.codegen.tuning.search import Tuner
 
     show, began = progress or Silent(), perf_counter()
-    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+    with where.measurer(target) as measurer, Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
         tuner = Tuner(target, measurer, database, pool)
         tasks = tuner.tune(workloads_of(graph, target), seconds, show)
     show.done()
@@ -115,7 +156,10 @@ def tune_graph(
 
 
 def tune_model(
-    job: Job, seconds: float, target: str | Path | Target | None, progress: Progress | None
+    job: Job,
+    seconds: float,
+    target: str | Path | Target | None,
+    progress: Progress | None,
 ) -> Facts:
     """See ``api.tune``."""
     from .targets import load
@@ -127,14 +171,11 @@ def tune_model(
         target = job.target if folder is None else _target_of(folder)
     machine = load(target)
     machine.check_available()
-    measurer_here(machine, required=True)
+    job.where.check(machine)
     graph = _graph(job, folder, machine, show)
-    from .backends.codegen.tuning.measurer import Local
-
     database = open_database(path)
-    return tune_graph(graph, machine, database, Local(machine), seconds, show).as_json(
-        machine, database
-    )
+    tuned = tune_graph(graph, machine, database, job.where, seconds, show)
+    return tuned.as_json(machine, database)
 
 
 def _artifact(job: Job) -> Path | None:

@@ -1,6 +1,6 @@
 """Guest instructions of one inference on emulated ARM cpus, beside onnxruntime's int8.
 
-    python benchmarks/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers \\
+    python tests/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers \\
         packaging protobuf
     python benchmarks/arm_instructions.py --root /tmp/arm resnet20 mobilenet_v1 kws
 
@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import setting
+
+sys.path.insert(0, str(setting.ROOT / "tests"))
 from arm_root import describe_cpu
 
 from qc import api, peers

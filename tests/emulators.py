@@ -1,6 +1,8 @@
-"""qemu-user for the tests: the system's, else Debian's package unpacked into a cache, without root.
+"""Emulated ARM for the tests: qemu-user, and a whole board that serves TVM's RPC; without root.
 
-python tests/emulators.py      # set it up; prints the folder, or why there is none
+qemu is the system's, else Debian's package unpacked into a cache; the board is ``arm_root.py``'s.
+
+python tests/emulators.py      # set both up; prints the folders, or why there is none
 """
 
 import fcntl
@@ -9,10 +11,16 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 PACKAGE = "qemu-user-static"
 PROGRAMS = ("qemu-aarch64", "qemu-arm")
+WHEELS = ("apache-tvm", "apache-tvm-ffi", "ml_dtypes", "numpy", "typing_extensions")
+"""What a board needs: TVM with what it imports, in the versions of this machine."""
+
+
+HERE = Path(__file__).resolve().parent
 
 
 class Unavailable(Exception):
@@ -40,6 +48,40 @@ def set_up() -> None:
     except OSError as error:
         raise Unavailable(f"no qemu: {error}") from error
     os.environ["PATH"] = f"{cached}{os.pathsep}{os.environ['PATH']}"
+
+
+@cache
+def board() -> Path:
+    """An ARM root with TVM; ``Unavailable`` says why there is none."""
+    set_up()
+    wheels = [f"{name}=={version(name)}" for name in WHEELS]
+    root = folder() / "board"
+    stamp = root / "wheels.txt"
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with (folder() / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not stamp.exists() or stamp.read_text().split() != wheels:
+                shutil.rmtree(root, ignore_errors=True)
+                _run([sys.executable, str(HERE / "arm_root.py"), str(root), *wheels], HERE)
+                for rest in ("wheels", "apt"):
+                    shutil.rmtree(root / rest)
+                (root / "site" / "tvm" / "lib" / "libtvm_compiler.so").unlink()  # 240 MB
+                stamp.write_text("\n".join(wheels))
+    except OSError as error:
+        raise Unavailable(f"no ARM board: {error}") from error
+    return root
+
+
+def board_command(cpu: str = "cortex-a76") -> tuple[list[str], dict[str, str]]:
+    """Python on the board: the command and its environment."""
+    root = board()
+    python = str(root / "usr" / "bin" / "python3")
+    environment = {
+        "PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(root / "site"),
+        "TVM_USE_RUNTIME_LIB": "1",
+    }  # fmt: skip
+    return ["qemu-aarch64", "-cpu", cpu, "-L", str(root), python], environment
 
 
 def _unpack(cached: Path) -> None:
@@ -74,7 +116,8 @@ def _run(command: list[str], where: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        set_up()
+        ready = board()
     except Unavailable as error:
         sys.exit(str(error))
     print(Path(str(shutil.which(PROGRAMS[0]))).parent)
+    print(ready)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ class Artifact:
     ) -> None:
         self.path = path
         self.emulator = emulator
+        self.device: str | None = None
+        self.clock: Callable[[Sequence[Array]], list[float]] | None = None
         self.manifest = manifest
         self.threads = threads
         self.inputs = _ports(manifest["inputs"])
@@ -73,17 +76,20 @@ class Artifact:
         self._free: list[Array] = []
 
     @staticmethod
-    def load(path: str | Path, threads: int = 1) -> "Artifact":
+    def load(path: str | Path, threads: int = 1, device: str | None = None) -> "Artifact":
         """Load an artifact to run on ``threads`` threads; one for another machine in its emulator.
 
-        Raises ``BackendError`` where files are missing or do not match the manifest, and
-        ``TargetError`` naming what this machine lacks.
+        ``device``: HOST:PORT of the machine that runs it instead (``qc device serve``).  Raises
+        ``BackendError`` where files are missing or do not match the manifest, or the device cannot
+        be worked with, and ``TargetError`` naming what this machine lacks.
         """
         if threads < 1:
             raise BackendError(f"threads = {threads} must be at least 1")
         folder = Path(path)
         manifest = read_manifest(folder)
         check_file(folder, manifest, LIBRARY)
+        if device is not None:
+            return _on_device(folder, manifest, threads, device)
         if is_foreign(manifest) and (command := emulator(manifest)):
             if threads > 1:
                 raise TargetError(f"{command[0]} runs the network on one thread, not on {threads}")
@@ -131,6 +137,24 @@ class Artifact:
         self.path = Path(path)
 
 
+def _on_device(folder: Path, manifest: dict[str, Any], threads: int, device: str) -> Artifact:
+    from .address import Address
+    from .remote import Device, RemoteEntry
+
+    link = Device(Address.parse(device))
+    try:
+        needed = frozenset(manifest["features"])
+        link.check(manifest["target"]["triple"], needed, manifest["versions"]["apache-tvm"])
+    except BaseException:
+        link.close()
+        raise
+    entry = RemoteEntry(link, folder / LIBRARY, len(manifest["inputs"]), threads)
+    artifact = Artifact(folder, manifest, Entry(entry, lambda arrays: [arrays]), threads)
+    artifact.device, artifact.clock = device, entry.seconds
+    weakref.finalize(artifact, link.close)
+    return artifact
+
+
 class Bound:
     """A call with a fixed feed, fixed results and its own workspace; not thread-safe."""
 
@@ -145,6 +169,11 @@ class Bound:
     def __call__(self) -> None:
         """Run once."""
         self._function(*self._arguments)
+
+    @property
+    def arrays(self) -> list[Array]:
+        """Those of the ports and the workspace."""
+        return self._arrays
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The file needs Python and TVM's wheel only, so a board without ``qc`` can run it by itself:
 ``python device_server.py --port 9190``.  Whoever connects can run any code here: TVM's key is a
-match string, not a secret.  So it listens on the loopback interface, where ``ssh`` brings the caller.
+match string, not a secret.  So it listens on the loopback interface, to which ``ssh`` leads.
 """
 
 import argparse

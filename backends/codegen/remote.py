@@ -6,6 +6,7 @@ A job that loses its machine returns ``Lost``; other failures are the business o
 import hashlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,37 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.errors import BackendError, DataError
+from ...ir.errors import BackendError
 from ...ir.types import Array
+from .address import Address
 from .pool import Pool
 
-SESSION = 120.0
-"""Seconds that a session may last, told to the server."""
+SESSION = 60.0
+"""Seconds that a session may last: the server ends one that hangs, and says so."""
 
 _REACH = 5.0
-_ANSWER = 60.0
-_sessions: dict["Address", "_Session"] = {}
+_RESTART = 12.0
+_BUSY = SESSION + 10.0
+ANSWER = 2 * _BUSY
+"""Seconds after which a machine is given up."""
 
-
-@dataclass(frozen=True)
-class Address:
-    """A device's server; with ``key`` TVM's tracker, which lends devices of that kind."""
-
-    host: str
-    port: int
-    key: str = ""
-
-    @staticmethod
-    def parse(text: str, key: str = "") -> "Address":
-        """``HOST:PORT``; ``DataError`` for anything else."""
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise DataError(f"device {text!r} is not HOST:PORT, for example localhost:9190")
-        return Address(host.strip("[]"), int(port), key)
-
-    def __str__(self) -> str:
-        place = f"{self.host}:{self.port}"
-        return f"{self.key} of tracker {place}" if self.key else place
+_sessions: dict[Address, "_Session"] = {}
 
 
 @dataclass(frozen=True)
@@ -69,25 +54,56 @@ def session(address: Address) -> _Session:
 
     Raises ``OSError`` where nobody answers.
     """
-    from tvm import rpc
-
     found = _sessions.get(address)
     if found is not None and time.monotonic() - found.began < SESSION / 2:
         return found
-    _sessions.pop(address, None)
+    drop(address)
     with socket.create_connection((address.host, address.port), timeout=_REACH):
         pass
-    if address.key:
-        tracker = rpc.connect_tracker(address.host, address.port)
-        remote = tracker.request(address.key, session_timeout=SESSION, max_retry=1)
-    else:
-        remote = rpc.connect(address.host, address.port, session_timeout=SESSION)
-    _sessions[address] = _Session(remote, time.monotonic(), {})
+    # A server that serves somebody else accepts, and answers when that is over.
+    failures: list[Exception] = []
+    thread = threading.Thread(target=_connect, args=(address, failures), daemon=True)
+    thread.start()
+    thread.join(_BUSY)
+    if failures:
+        raise OSError(reason(failures[0])) from failures[0]
+    if address not in _sessions:
+        raise TimeoutError(f"no answer in {_BUSY:.0f} s: busy with somebody else, or hanging")
     return _sessions[address]
 
 
+def _connect(address: Address, failures: list[Exception]) -> None:
+    from tvm import rpc
+
+    try:
+        if address.key:
+            tracker = rpc.connect_tracker(address.host, address.port)
+            remote = tracker.request(address.key, session_timeout=SESSION, max_retry=1)
+        else:
+            remote = rpc.connect(address.host, address.port, session_timeout=SESSION)
+    except Exception as error:
+        failures.append(error)
+    else:
+        _sessions[address] = _Session(remote, time.monotonic(), {})
+
+
+def unreachable(address: Address) -> str:
+    """Why there is no connection even after the time that a server takes to start again."""
+    deadline = time.monotonic() + _RESTART
+    while True:
+        try:
+            session(address)
+            return ""
+        except TimeoutError as error:
+            return reason(error)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                return reason(error)
+        time.sleep(1.0)
+
+
 def drop(address: Address) -> None:
-    """Forget a connection, as after an error."""
+    """Close and forget a connection, as after an error."""
     _sessions.pop(address, None)
 
 
@@ -114,7 +130,7 @@ class Describe:
         try:
             remote = session(self.address).remote
         except (OSError, RuntimeError) as error:
-            return Lost(_reason(error))
+            return Lost(reason(error))
         try:
             return dict(json.loads(remote.get_function("qc.describe")()))
         except Exception:  # TVM's own server does not know the function
@@ -141,10 +157,10 @@ class Invoke:
                 outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
                 return [t.numpy() for t in outputs]
         except OSError as error:
-            return Lost(_reason(error))
+            return Lost(reason(error))
         except Exception as error:
             drop(self.address)
-            return Lost(_reason(error))
+            return Lost(reason(error))
 
     def _arguments(self, remote: Any) -> list[Any]:
         import tvm
@@ -181,10 +197,10 @@ class Clock(Invoke):
                 return [float(t) for t in evaluator(*arguments).results]
         except Exception as error:
             drop(self.address)
-            return Lost(_reason(error))
+            return Lost(reason(error))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The last line that says something, in a few words."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
@@ -193,7 +209,7 @@ def _reason(error: Exception) -> str:
 class Device:
     """A device for one caller: jobs go to a child process with a limit on each."""
 
-    def __init__(self, address: Address, seconds: float = _ANSWER) -> None:
+    def __init__(self, address: Address, seconds: float = ANSWER) -> None:
         self.address = address
         self._pool = Pool(1, seconds, patience=1.0)
         self._pool.__enter__()

@@ -64,6 +64,17 @@ int64_t qc_measure(int k, int64_t repeats) {
   return qc_now() - start;
 }
 
+#ifdef QC_MODULE
+/* The same for TVM's RPC: qc_measure(k, repeats), by the C calling convention of tvm-ffi. */
+typedef struct { int32_t type, size; int64_t integer; } qc_any;
+int __tvm_ffi_qc_measure(void *self, const qc_any *arguments, int32_t count, qc_any *result) {
+  result->type = 1;
+  result->size = 0;
+  result->integer = qc_measure((int)arguments[0].integer, arguments[1].integer);
+  return 0;
+}
+#endif
+
 #ifdef QC_PROGRAM
 int main(int count, char **words) {
   static int64_t repeats[qc_count];

@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +12,17 @@ import numpy as np
 from ....targets.target import Target
 from ..link import compiler
 from .machine import processor
-from .trial import Trial, link_trials
+from .trial import Trial, link_trials, tiles
 
 MILLISECONDS = 8
 """Time that each kernel of a program is given."""
 
 Timing = float | str
 """Seconds of one call, or why there are none."""
+
+
+Run = Callable[[Sequence[int]], "Outcome"]
+"""Runs the timer on some kernels."""
 
 
 class Measurer(Protocol):
@@ -90,9 +94,8 @@ class Local:
         return [self._group(trials) for trials in groups]
 
     def _group(self, trials: Mapping[str, Trial]) -> dict[str, Timing]:
-        tiles = ["-DQC_TILES"] if "amx-int8" in self.target.features else []
         with tempfile.TemporaryDirectory(prefix="qc-tune-") as scratch:
-            flags = ["-DQC_PROGRAM", *tiles]
+            flags = ["-DQC_PROGRAM", *tiles(self.target.features)]
             program = link_trials(trials, Path(scratch), compiler(self.target.link), flags)
             found = time_all(range(len(trials)), lambda ks: self._run(program, ks))
         return {name: found[k] for k, name in enumerate(trials)}
@@ -115,7 +118,7 @@ class Local:
         return parse(out.decode(), death)
 
 
-def time_all(kernels: Sequence[int], run: "Run") -> dict[int, Timing]:
+def time_all(kernels: Sequence[int], run: Run) -> dict[int, Timing]:
     """Time kernels together; whoever kills the program is left out, and the rest run again."""
     outcome = run(kernels)
     if not outcome.death:
@@ -126,13 +129,6 @@ def time_all(kernels: Sequence[int], run: "Run") -> dict[int, Timing]:
         return {k: timing for one in kernels for k, timing in time_all([one], run).items()}
     rest = [k for k in kernels if k != outcome.started]
     return {outcome.started: outcome.death} | time_all(rest, run)
-
-
-class Run(Protocol):
-    """Runs the timer on some kernels."""
-
-    def __call__(self, kernels: Sequence[int]) -> Outcome:
-        """What it printed."""
 
 
 def _death(code: int) -> str:

@@ -75,18 +75,23 @@ def make_trial(kernel: TemplateKernel, compiled: tuple[bytes, int], cache: int) 
     return Trial(compiled[0], compiled[1], operands, copies)
 
 
+def tiles(features: frozenset[str]) -> list[str]:
+    """The flag of ``measure.c`` for kernels that need the tile registers."""
+    return ["-DQC_TILES"] if "amx-int8" in features else []
+
+
 def link_trials(
     trials: Mapping[str, Trial], folder: Path, command: Sequence[str], flags: Sequence[str]
 ) -> Path:
-    """``folder / "trials"``: the kernels with their timer, linked by ``command`` with ``flags``."""
+    """The kernels with their timer, linked by ``command`` with ``flags``; the file's path."""
     for name, trial in trials.items():
         (folder / f"{name}.o").write_bytes(trial.object)
     (folder / "trials.c").write_text(_declared(trials) + _TIMER.read_text())
     objects = [f"{name}.o" for name in trials]
     run_compiler(
-        [*command, "-O1", "-s", *flags, "-o", "trials", "trials.c", *objects, "-lm"], folder
+        [*command, "-O1", "-s", *flags, "-o", "trials.so", "trials.c", *objects, "-lm"], folder
     )
-    return folder / "trials"
+    return folder / "trials.so"
 
 
 _TIMER = Path(__file__).parent / "measure.c"

@@ -1,6 +1,6 @@
 """An unpacked 64-bit ARM Debian with Python and wheels, for qemu-user: no root rights needed.
 
-    python benchmarks/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers \\
+    python tests/arm_root.py /tmp/arm onnxruntime==1.31.1 numpy==2.4.6 flatbuffers \\
         packaging protobuf
 
 About 40 packages (16 MB) and the wheels, a few seconds.  Run programs in it with

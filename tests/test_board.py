@@ -1,0 +1,89 @@
+"""An emulated 64-bit ARM board: run, bench and tune there, with the server killed in the middle."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+pytest.importorskip("ziglang")
+
+from qc import Artifact, api
+from qc.data import Dataset
+from qc.ir.errors import BackendError
+from qc.models import manifest_specs
+
+from .servers import Server, board_serving
+from .small_model import write_data, write_model
+from .test_cli import START
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with board_serving(tmp_path_factory.mktemp("board")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def place(board: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arm")
+    write_model(folder / "m.onnx")
+    write_data(folder / "calib.npz", 8)
+    artifact = api.compile(folder / "m.onnx", calibration=folder / "calib.npz", target="arm")
+    artifact.save(folder / "out")
+    return folder
+
+
+def test_the_board_gives_the_values_of_the_emulator(board: Server, place: Path) -> None:
+    here, there = Artifact.load(place / "out"), Artifact.load(place / "out", device=board.address)
+    assert here.emulator == "qemu-aarch64"
+    for feed in Dataset(place / "calib.npz", manifest_specs(here.manifest)):
+        np.testing.assert_array_equal(here.run(feed)["y"], there.run(feed)["y"])
+    del there  # a device serves one caller at a time
+    assert float(str(api.bench(place / "out", device=board.address)["artifact_ms"])) > 0
+
+
+def test_code_for_another_machine_is_refused(board: Server, place: Path) -> None:
+    job = api.Job(place / "m.onnx", calibration=place / "calib.npz")
+    api.compile_to_directory(job, place / "host")
+    with pytest.raises(BackendError, match=r"is aarch64; the code is for x86_64"):
+        Artifact.load(place / "host", device=board.address)
+
+
+def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> None:
+    """The run ends, the records so far are kept, a restart goes on to the end."""
+    path = place / "db.jsonl"
+    words = ["tune", "out", "--device", board.address, "--db", str(path), "--seconds", "200"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *words], cwd=place, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not path.exists():
+        time.sleep(0.01)
+    board.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "is lost: " in errors.strip().splitlines()[-1]
+    before = path.read_text().splitlines()
+    assert before
+    board.start("qc: serving")
+    where = api.Where(board.address)
+    found = api.tune(api.Job(place / "out", database=path, where=where), 200.0)
+    workloads = found["workloads"]
+    assert isinstance(workloads, list)
+    assert all(w["left"] == w["failed"] == 0 for w in workloads)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [json.dumps(r, sort_keys=True) for r in records[: len(before)]] == before
+    assert {r["measurer"] for r in records} == {"rpc aarch64 0xd0b"}
+    job = api.Job(place / "m.onnx", "arm", calibration=place / "calib.npz", database=path)
+    report = api.compile_to_directory(job, place / "tuned")
+    assert report.tuning is not None
+    assert report.tuning["recorded"] == report.tuning["workloads"]
+    assert report.check is not None
+    assert report.check["differing"] == 0

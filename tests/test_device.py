@@ -1,0 +1,267 @@
+"""Devices: run, bench and tune there; kernels that crash or hang; servers that vanish."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from qc import Artifact, api, cli
+from qc.backends.codegen import device_server
+from qc.backends.codegen.address import Address
+from qc.backends.codegen.remote import Device
+from qc.backends.codegen.tuning.devices import Devices
+from qc.backends.codegen.tuning.trial import Operand, Trial
+from qc.ir.errors import BackendError, DataError
+from qc.targets import load
+
+from .servers import Server, serving, tracking
+from .small_model import write_data, write_model
+from .test_cli import START
+
+HOST = load("host")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("device")
+    write_model(folder / "m.onnx")
+    write_data(folder / "calib.npz", 8)
+    artifact = api.compile(folder / "m.onnx", calibration=folder / "calib.npz")
+    artifact.save(folder / "out")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def device(place: Path) -> Iterator[Server]:
+    with serving(place) as server:
+        yield server
+
+
+def trial(name: str, body: str, folder: Path) -> Trial:
+    """A kernel written in C."""
+    source = folder / f"{name}.c"
+    source.write_text(f"void {name}(char *x, char *w, char *y, int lo, int hi) {{ {body} }}\n")
+    subprocess.run(["cc", "-O1", "-fPIC", "-c", source.name], cwd=folder, check=True)
+    operand = Operand(64, False)
+    return Trial((folder / f"{name}.o").read_bytes(), 3, (operand, operand, operand))
+
+
+def test_a_device_gives_the_values_of_this_machine(device: Server, place: Path) -> None:
+    rng = np.random.default_rng(0)
+    here, there = Artifact.load(place / "out"), Artifact.load(place / "out", device=device.address)
+    for _ in range(3):
+        feed = {"x": rng.standard_normal((1, 2, 8, 8)).astype(np.float32)}
+        np.testing.assert_array_equal(here.run(feed)["y"], there.run(feed)["y"])
+
+
+def test_run_and_bench_on_a_device(
+    device: Server, place: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(place)
+    words = ["--device", device.address]
+    assert cli.main(["run", "out", "--inputs", "calib.npz", "--reference", *words]) == 0
+    assert "compiled code: 0 of 32 values differ" in capsys.readouterr().out
+    for threads in ("1", "2"):
+        assert cli.main(["bench", "out", "--threads", threads, "--json", "b.json", *words]) == 0
+        found = json.loads((place / "b.json").read_text())
+        assert found["device"] == device.address
+        assert found["threads"] == int(threads)
+        assert 0 < found["artifact_ms"] < 100
+        assert found["peers"] == {}
+    assert cli.main(["bench", "out", "--against", "onnxruntime", *words]) == 2
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+def test_a_model_is_tuned_on_a_device(
+    device: Server, place: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(place)
+    words = ["tune", "out", "--device", device.address, "--db", "rpc.jsonl", "--seconds", "100"]
+    assert cli.main(words) == 0
+    assert "on rpc x86_64" in capsys.readouterr().out
+    records = [json.loads(line) for line in (place / "rpc.jsonl").read_text().splitlines()]
+    assert all(r["measurer"].startswith("rpc ") and r["seconds"] > 0 for r in records)
+    words = ["compile", "m.onnx", "--calib", "calib.npz", "-o", "tuned", "--db", "rpc.jsonl"]
+    assert cli.main(words) == 0
+    assert "2 of 2 workloads as measured" in capsys.readouterr().out
+
+
+def test_kernels_that_crash_or_hang_cost_themselves_alone(tmp_path: Path) -> None:
+    bodies = {
+        "first": "y[0] = x[0] + w[0];",
+        "deadly": "*(volatile int *)8 = 1;",
+        "hangs": "for (volatile int i = 0; ; i++);",
+        "last": "for (volatile long i = 0; i < 20000; i++);",
+    }
+    trials = {name: trial(name, body, tmp_path) for name, body in bodies.items()}
+    with serving(tmp_path, "--session-timeout", 3) as server:
+        with Devices(HOST, Address.parse(server.address)) as devices:
+            found = devices.measure([trials])[0]
+        assert "starting again" in server.log.read_text()
+    assert isinstance(found["first"], float)
+    assert isinstance(found["last"], float)
+    assert found["last"] > 5 * found["first"]
+    assert str(found["deadly"]).startswith("ended its session")
+    assert str(found["hangs"]).startswith("ended its session")
+
+
+def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place: Path) -> None:
+    path = place / "killed.jsonl"
+    with serving(place) as server:
+        words = ["tune", "out", "--device", server.address, "--db", str(path), "--seconds", "200"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", START, *words], cwd=place, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None and not path.exists():
+            time.sleep(0.01)
+        server.kill()
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2, errors
+        last = errors.strip().splitlines()[-1]
+        assert last.startswith(f"qc: error: device {server.address} is lost: ")
+        assert "the records so far are kept" in last
+        before = path.read_text().splitlines()
+        assert before
+        assert all(json.loads(line)["seconds"] for line in before), "no kernel is blamed"
+        server.start("qc: serving")
+        found = api.tune(
+            api.Job(place / "out", database=path, where=api.Where(server.address)), 200.0
+        )
+    workloads = found["workloads"]
+    assert isinstance(workloads, list)
+    assert all(w["left"] == w["failed"] == 0 for w in workloads)
+    measured = len(path.read_text().splitlines()) - len(before)
+    assert measured < sum(w["measured"] for w in workloads) + 10, "what was known is not repeated"
+
+
+def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> None:
+    path = place / "fleet.jsonl"
+    with tracking(place) as tracker:
+        where = ("--tracker", tracker.address, "--key", "board")
+        with serving(place, *where) as one, serving(place, *where):
+            target, address = HOST, Address.parse(tracker.address, "board")
+            with Devices(target, address) as devices:
+                assert devices.width == 2
+                assert devices.name == "rpc board"
+            words = ["tune", "out", *where, "--db", str(path), "--seconds", "200"]
+            process = subprocess.Popen([sys.executable, "-c", START, *words], cwd=place)
+            while process.poll() is None and not path.exists():
+                time.sleep(0.01)
+            one.kill()
+            assert process.wait(timeout=300) == 0
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sum(r["seconds"] is not None for r in records) > 20
+    assert sum(r["seconds"] is None for r in records) <= 1
+
+
+def test_what_is_no_device_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    for device, message in (
+        ("127.0.0.1:1", "Connection refused"),
+        ("nowhere", "is not HOST:PORT"),
+        ("localhost:http", "is not HOST:PORT"),
+        ("no.such.host.invalid:9190", "device no.such.host.invalid:9190: "),
+    ):
+        for words in (["bench", "out"], ["tune", "out", "--db", "no.jsonl"]):
+            assert cli.main([*words, "--device", device]) == 2
+            errors = capsys.readouterr().err
+            assert message in errors, errors
+    assert cli.main(["tune", "out", "--tracker", "localhost:1"]) == 2
+    assert "--key" in capsys.readouterr().err
+    words = ["tune", "out", "--tracker", "localhost:1", "--key", "k", "--device", "localhost:1"]
+    assert cli.main(words) == 2
+    assert "not both" in capsys.readouterr().err
+    assert not (place / "no.jsonl").exists()
+
+
+class Told(Device):
+    """A device that says of itself what a test wants."""
+
+    def __init__(self, **facts: object) -> None:
+        self.address = Address("board", 9190)
+        self._facts = {"machine": "x86_64", "processor": "P", "flags": "avx2", "tvm": "1"} | facts
+
+    def __call__(self, job: object) -> object:
+        return self._facts
+
+
+def test_devices_of_another_kind_are_refused() -> None:
+    assert Told().check("x86_64-linux-gnu", frozenset({"avx2"}), "1") == "x86_64 P"
+    refused = [
+        (Told(machine="aarch64"), "device board:9190 is aarch64; the code is for x86_64"),
+        (Told(flags="sse2"), "lacks avx2, which the code needs"),
+        (Told(tvm="2"), "has TVM 2, this machine 1"),
+    ]
+    for told, message in refused:
+        with pytest.raises(BackendError, match=message):
+            told.check("x86_64-linux-gnu", frozenset({"avx2"}), "1")
+    board = Told(machine="aarch64", flags="asimd asimddp")
+    assert board.check("aarch64-linux-gnu", frozenset({"neon", "dotprod"}), "1")
+    old = Told(machine="armv7l", flags="neon")
+    assert old.check("armv7-linux-gnueabihf", frozenset({"neon"}), "1")
+
+
+def test_addresses() -> None:
+    assert Address.parse("pi:9190") == Address("pi", 9190)
+    assert str(Address.parse("[::1]:80", "rpi")) == "rpi of tracker ::1:80"
+    for text in ("pi", ":9190", "pi:", "pi:0", "pi:70000", "pi:-1", ""):
+        with pytest.raises(DataError, match="is not HOST:PORT"):
+            Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "0.0.0.0"], device_server.DANGER),
+        (["--host", "192.168.0.7", "--port", "9000"], "ssh -L 9000:localhost:9000"),
+        (["--port", "0"], "--port 0"),
+        (["--port", "99999"], "--port 99999"),
+        (["--session-timeout", "0"], "must be above zero"),
+        (["--tracker", "localhost:9000"], "--tracker needs --key"),
+        (["--tracker", "localhost", "--key", "k"], "is not HOST:PORT"),
+    ],
+)
+def test_serving_refuses_what_is_dangerous_or_wrong(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["device", "serve", *words]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_the_danger_can_be_accepted() -> None:
+    words = ["--host", "0.0.0.0", "--inner", device_server.DANGER]
+    assert device_server.refusal(device_server.parser().parse_args(words)) == ""
+
+
+def test_a_port_in_use_is_one_line(device: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    args = argparse.Namespace(**vars(device_server.parser().parse_args([])))
+    args.port = device.port
+    assert "cannot listen on 127.0.0.1" in device_server.refusal(args)
+
+
+def test_serving_ends_with_its_children_on_ctrl_c(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert server.process.wait(timeout=20) == 130
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "-g", str(server.process.pid)], capture_output=True, text=True
+        )
+        if children.returncode == 0:
+            assert children.stdout.split() == []
+        server.start("qc: serving")  # the port is free again
