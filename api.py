@@ -21,7 +21,7 @@ from .progress import Progress
 from .report import Report
 from .scoring import Score
 from .targets import Target
-from .tuning import Where, tune_model
+from .tuning import Where, bundle_model, database_path, open_database, tune_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,9 +35,11 @@ __all__ = [
     "compile",
     "compile_to_directory",
     "evaluate",
+    "import_results",
     "load",
     "score",
     "tune",
+    "tune_bundle",
 ]
 
 
@@ -128,6 +130,33 @@ def tune(
     ``job.database``, where every later compilation finds them.  ``target``: default the artifact's.
     """
     return tune_model(job, seconds, target, progress)
+
+
+def tune_bundle(
+    job: Job,
+    path: str | Path,
+    seconds: float = 300.0,
+    target: str | Path | Target | None = None,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Write a bundle that measures the kernels of ``job.model`` on a machine without a network.
+
+    ``{"workloads", "kernels", "failed", "left"}``; ``seconds``: when to stop building.
+    """
+    return bundle_model(job, Path(path), seconds, target, progress)
+
+
+def import_results(path: str | Path, database: str | Path | None = None) -> dict[str, object]:
+    """Take what a bundle's script wrote into ``database`` (default: the user's).
+
+    ``{"device", "records", "failed", "missing", "database"}``.  Raises ``DataError`` for other
+    files and for results of another build; then nothing is written.
+    """
+    from .backends.codegen.tuning.bundle import read_results
+
+    where = database_path(database)
+    found = read_results(Path(path), open_database(where))
+    return vars(found) | {"database": str(where)}
 
 
 def score(

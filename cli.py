@@ -110,7 +110,7 @@ def _seconds(text: str) -> float:
 
 def _tune(commands: Commands) -> None:
     sub = _command(commands, "tune", "measure which kernels run a network fastest on a machine")
-    sub.add_argument("model", metavar="MODEL|OUT", help="an .onnx file or an artifact")
+    sub.add_argument("model", metavar="MODEL|OUT", nargs="?", help="an .onnx file or an artifact")
     sub.add_argument("--target", metavar="NAME|FILE",
                      help="default: the artifact's, else this machine")  # fmt: skip
     sub.add_argument("--seconds", type=_seconds, default=300.0, metavar="N",
@@ -119,6 +119,10 @@ def _tune(commands: Commands) -> None:
     _device(sub)
     sub.add_argument("--tracker", metavar="HOST:PORT", help="TVM's tracker, which lends devices")
     sub.add_argument("--key", metavar="K", help="the kind of device to ask the tracker for")
+    sub.add_argument("--bundle", metavar="FILE",
+                     help="write a .tar that measures on a machine without a network")  # fmt: skip
+    sub.add_argument("--import", metavar="FILE", dest="results",
+                     help="take what a bundle measured into the database")  # fmt: skip
     _recipe(sub)
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
     sub.set_defaults(module="tune_commands")

@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 from .commands import job_of, set_up_log, write_json
+from .ir.errors import DataError
 from .progress import Shown
 from .report import Facts
 from .tables import text_table
@@ -17,11 +18,54 @@ def do_tune(args: Namespace) -> int:
     from . import api
 
     set_up_log(args.debug)
+    _check(args)
+    if args.results:
+        return _import(args)
     job = replace(job_of(args), where=Where(args.device, args.tracker, args.key))
+    if args.bundle:
+        with Shown() as progress:
+            packed = api.tune_bundle(job, args.bundle, args.seconds, args.target, progress)
+        if args.json != "-":
+            print(
+                f"{args.bundle}: {packed['kernels']} kernels of {packed['workloads']} workloads "
+                f"({packed['failed']} failed, {packed['left']} workloads left out)\n"
+                "on the device: tar xf FILE, sh qc-bundle/run.sh; bring results.json back, then\n"
+                "qc tune --import results.json"
+            )
+        write_json(args.json, packed)
+        return 0
     with Shown() as progress:
         found = api.tune(job, args.seconds, args.target, progress)
     if args.json != "-":
         _show(found)
+    write_json(args.json, found)
+    return 0
+
+
+def _check(args: Namespace) -> None:
+    ways = {
+        "--device": args.device, "--tracker": args.tracker, "--bundle": args.bundle,
+        "--import": args.results,
+    }  # fmt: skip
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise DataError(f"give {given[0]} or {given[1]}, not both")
+    if args.results and args.model:
+        raise DataError("--import takes no model: the results know what they are of")
+    if not args.results and not args.model:
+        raise DataError("give the MODEL or artifact to tune")
+
+
+def _import(args: Namespace) -> int:
+    """``qc tune --import``."""
+    from . import api
+
+    found = api.import_results(args.results, args.db)
+    if args.json != "-":
+        print(
+            f"{found['records']} records ({found['failed']} failed, {found['missing']} missing) "
+            f"of {found['device']} are in {found['database']}"
+        )
     write_json(args.json, found)
     return 0
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from .ir.errors import DataError, TargetError
 from .ir.graph import Graph
+from .output import replacing_file
 from .progress import Progress, Silent
 from .report import Facts
 from .targets import Target, missing_features
 
 if TYPE_CHECKING:
     from .backends.codegen.template import TemplateKernel
+    from .backends.codegen.tuning.bundle import Packed
     from .backends.codegen.tuning.choices import Choices
     from .backends.codegen.tuning.measurer import Measurer
     from .backends.codegen.tuning.records import Database
@@ -156,26 +158,52 @@ def tune_graph(
 
 
 def tune_model(
+    job: Job, seconds: float, target: str | Path | Target | None, progress: Progress | None
+) -> Facts:
+    """See ``api.tune``."""
+    show = progress or Silent()
+    path = database_path(job.database)
+    machine = _target(job, target)
+    job.where.check(machine)
+    graph = _graph(job, machine, show)
+    database = open_database(path)
+    tuned = tune_graph(graph, machine, database, job.where, seconds, show)
+    return tuned.as_json(machine, database)
+
+
+def bundle_model(
     job: Job,
+    path: Path,
     seconds: float,
     target: str | Path | Target | None,
     progress: Progress | None,
 ) -> Facts:
-    """See ``api.tune``."""
+    """See ``api.tune_bundle``."""
+    show = progress or Silent()
+    machine = _target(job, target)
+    with replacing_file(path) as draft:
+        draft.touch()  # a place that cannot be written is said before the long work
+        return vars(_bundle(_graph(job, machine, show), machine, draft, seconds, show))
+
+
+def _bundle(graph: Graph, target: Target, path: Path, seconds: float, show: Progress) -> Packed:
+    from .backends.codegen.pool import Pool
+    from .backends.codegen.tuning.bundle import write_bundle
+
+    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+        packed = write_bundle(path, workloads_of(graph, target), target, pool, seconds, show)
+    show.done()
+    return packed
+
+
+def _target(job: Job, given: str | Path | Target | None) -> Target:
+    """As given, else the artifact's, else the job's."""
     from .targets import load
 
-    show = progress or Silent()
-    path = database_path(job.database)
     folder = _artifact(job)
-    if target is None:
-        target = job.target if folder is None else _target_of(folder)
-    machine = load(target)
+    machine = load(given or (job.target if folder is None else _target_of(folder)))
     machine.check_available()
-    job.where.check(machine)
-    graph = _graph(job, folder, machine, show)
-    database = open_database(path)
-    tuned = tune_graph(graph, machine, database, job.where, seconds, show)
-    return tuned.as_json(machine, database)
+    return machine
 
 
 def _artifact(job: Job) -> Path | None:
@@ -191,9 +219,9 @@ def _target_of(folder: Path) -> str:
     return str(read_manifest(folder)["target"]["name"])
 
 
-def _graph(job: Job, folder: Path | None, target: Target, show: Progress) -> Graph:
+def _graph(job: Job, target: Target, show: Progress) -> Graph:
     """The integer graph: of the artifact, else after all passes."""
-    if folder is None:
+    if (folder := _artifact(job)) is None:
         from .compiler import prepare
 
         return prepare(job, target, show).stages.folded

@@ -21,7 +21,7 @@ from ...ir.graph import Graph, Value
 from ...targets.target import Target
 from .artifact import FORMAT, LIBRARY, MANIFEST
 from .emulate import STANDALONE
-from .link import declare_ports, link, link_program
+from .link import declare_ports, link, link_program, tiles
 from .pool import Pool
 from .program import Emitted, Program
 from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
@@ -118,7 +118,7 @@ def compile_graph(
     objects = {name: data for name, (data, _) in {**compiled, **mains}.items()}
     with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
         constants = bytes(program.constants)
-        library = link(objects, constants, Path(scratch), target.link)
+        library = link(objects, constants, Path(scratch), target.link, tiles(target.features))
         alone = None
         if target.standalone:
             plain = {k: v for k, v in objects.items() if k not in (MAIN, MAIN_PARALLEL)}

@@ -20,6 +20,12 @@ __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden qc_data\\n.globl qc_dat
         "qc_data:\\n.incbin \\"constants.bin\\"\\n.balign 64\\n.skip 64\\n.previous\\n");
 extern const unsigned char qc_data[] __attribute__((visibility("hidden")));
 const void *qc_constants(void) { return qc_data; }
+#ifdef QC_TILES
+#include <sys/syscall.h>
+#include <unistd.h>
+/* Linux gives a process the tile registers when it asks for them. */
+__attribute__((constructor)) static void ask(void) { syscall(SYS_arch_prctl, 0x1023, 18); }
+#endif
 """
 
 
@@ -50,13 +56,22 @@ def check_linkers(target: Target) -> None:
         compiler(target.standalone)
 
 
+def tiles(features: frozenset[str]) -> list[str]:
+    """The flag of C sources for code that needs the tile registers of AMX."""
+    return ["-DQC_TILES"] if "amx-int8" in features else []
+
+
 def link(
-    objects: dict[str, bytes], constants: bytes, folder: Path, command: Sequence[str] = ()
+    objects: dict[str, bytes],
+    constants: bytes,
+    folder: Path,
+    command: Sequence[str] = (),
+    defines: Sequence[str] = (),
 ) -> bytes:
     """The shared library of all objects and the constants; ``folder`` is for scratch files."""
     names = _write(objects, constants, folder)
     # Lazy: on one thread TVM's runtime is not loaded, and its symbols must not be asked for.
-    flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-Wl,-z,lazy", "-s"]
+    flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-Wl,-z,lazy", "-s", *defines]
     run_compiler([*compiler(command), *flags, "-o", "lib.so", *names, "constants.c", "-lm"], folder)
     return (folder / "lib.so").read_bytes()
 

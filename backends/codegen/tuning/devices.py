@@ -9,12 +9,12 @@ from types import TracebackType
 from ....ir.errors import BackendError
 from ....targets.target import Target
 from ..address import Address
-from ..link import compiler
+from ..link import compiler, tiles
 from ..pool import Pool
 from ..remote import ANSWER, Device, Lost, drop, library, reason, unreachable
 from .measurer import MILLISECONDS, Outcome, Run, Timing, time_all
 from .records import Setting
-from .trial import Trial, link_trials, tiles
+from .trial import Trial, link_trials
 
 _ROUNDS = 7
 _BLOCK = 200_000

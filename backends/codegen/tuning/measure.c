@@ -7,14 +7,20 @@
      qc_copies[k]     copies of the weights (operand 1) that calls go through in turn
      qc_call(k, p)    one call with the pointers p
    qc_measure(k, repeats) gives the nanoseconds of so many calls; below zero: no memory.
-   As a program: numbers of kernels on the command line and, before them, milliseconds to spend;
-   says "? k" before a kernel runs for the first time, then "k ns" for one call, again and again. */
+   As a program: milliseconds for each kernel, seconds after which one hangs, numbers of kernels
+   (none: all). Every kernel first runs once in a process of its own: "! k why" says what became
+   of one that died. Then "k ns" for one call, again and again. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #ifdef QC_TILES
 #include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#ifdef QC_PROGRAM
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #endif
 
@@ -76,22 +82,41 @@ int __tvm_ffi_qc_measure(void *self, const qc_any *arguments, int32_t count, qc_
 #endif
 
 #ifdef QC_PROGRAM
-int main(int count, char **words) {
-  static int64_t repeats[qc_count];
-  int64_t end = qc_now() + (count > 1 ? atoll(words[1]) : 100) * 1000000;
-  for (int w = 2; w < count; w++) {
-    int k = atoi(words[w]);
-    printf("? %d\n", k);
-    fflush(stdout);
-    if (qc_measure(k, 1) < 0) return fprintf(stderr, "no memory for kernel %d\n", k), 3;
-    int64_t once = qc_measure(k, 2) / 2 + 1;
-    repeats[k] = 200000 / once + 1;
+static int qc_survives(int k, int limit) {
+  int status;
+  pid_t child = fork();
+  if (child < 0) return 1;
+  if (child == 0) {
+    alarm(limit);
+    _exit(qc_measure(k, 1) < 0);
   }
-  for (int round = 0; round < 7 || qc_now() < end; round++)
-    for (int w = 2; w < count; w++) {
-      int k = atoi(words[w]);
-      printf("%d %.3f\n", k, (double)qc_measure(k, repeats[k]) / repeats[k]);
-    }
+  if (waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status)) return 1;
+  if (WIFEXITED(status)) printf("! %d found no memory\n", k);
+  else if (WTERMSIG(status) == SIGALRM) printf("! %d took more than %d s\n", k, limit);
+  else printf("! %d died of signal %d\n", k, WTERMSIG(status));
+  fflush(stdout);
+  return 0;
+}
+
+int main(int count, char **words) {
+  static int kernels[qc_count];
+  static int64_t repeats[qc_count];
+  int64_t each = count > 1 ? atoll(words[1]) : 8;
+  int limit = count > 2 ? atoi(words[2]) : 10, chosen = 0;
+  int asked = count > 3 ? count - 3 : qc_count;
+  for (int i = 0; i < asked && i < qc_count; i++) {
+    int k = count > 3 ? atoi(words[3 + i]) : i;
+    if (k >= 0 && k < qc_count && qc_survives(k, limit)) kernels[chosen++] = k;
+  }
+  for (int i = 0; i < chosen; i++) {
+    if (qc_measure(kernels[i], 1) < 0) return fprintf(stderr, "no memory\n"), 3;
+    int64_t once = qc_measure(kernels[i], 2) / 2 + 1;
+    repeats[i] = 200000 / once + 1;
+  }
+  int64_t end = qc_now() + each * chosen * 1000000;
+  for (int turn = 0; chosen && (turn < 7 || qc_now() < end); turn++)
+    for (int i = 0; i < chosen; i++)
+      printf("%d %.3f\n", kernels[i], (double)qc_measure(kernels[i], repeats[i]) / repeats[i]);
   return 0;
 }
 #endif

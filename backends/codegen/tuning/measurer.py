@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from ....targets.target import Target
-from ..link import compiler
+from ..link import compiler, tiles
 from .machine import processor
-from .trial import Trial, link_trials, tiles
+from .trial import Trial, link_trials
 
 MILLISECONDS = 8
 """Time that each kernel of a program is given."""
@@ -46,9 +46,10 @@ class Measurer(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run of the timer printed: seconds by number, and whom its death is blamed on."""
+    """What a timer found: seconds and failures by number, and whom its own death is blamed on."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     started: int | None = None
     death: str = ""
 
@@ -56,28 +57,32 @@ class Outcome:
         """The lower quartile: what is slower met a disturbance."""
         if k in self.seconds:
             return float(np.quantile(self.seconds[k], 0.25))
-        return self.death or "was not timed"
+        return self.failures.get(k) or self.death or "was not timed"
 
 
-def parse(text: str, death: str = "") -> Outcome:
-    """The output of ``measure.c``; a torn last line is left out."""
+def parse(lines: Sequence[str], death: str = "") -> Outcome:
+    """Whole lines of the output of ``measure.c``; ``ValueError`` for others."""
     outcome = Outcome(death=death)
-    for line in text.split("\n")[:-1]:
+    for line in lines:
         first, _, second = line.partition(" ")
-        if first == "?":
-            outcome.started = int(second)
+        if first == "!":
+            number, _, why = second.partition(" ")
+            outcome.failures[int(number)] = why
         else:
-            outcome.started = None
             outcome.seconds.setdefault(int(first), []).append(float(second) / 1e9)
     return outcome
 
 
 @dataclass(frozen=True)
 class Local:
-    """This machine; ``limit``: seconds that the kernels of one program may take altogether."""
+    """This machine; ``hang``: seconds after which one kernel is given up.
+
+    ``limit``: seconds for all kernels of one program, where one of them hangs later than at first.
+    """
 
     target: Target
-    limit: float = 30.0
+    hang: int = 10
+    limit: float = 120.0
 
     @property
     def name(self) -> str:
@@ -101,8 +106,7 @@ class Local:
         return {name: found[k] for k, name in enumerate(trials)}
 
     def _run(self, program: Path, kernels: Sequence[int]) -> Outcome:
-        spend = str(MILLISECONDS * len(kernels))
-        command = [str(program), spend, *map(str, kernels)]
+        command = [str(program), str(MILLISECONDS), str(self.hang), *map(str, kernels)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             out, _ = process.communicate(timeout=self.limit)
@@ -115,11 +119,11 @@ class Local:
             process.kill()
             process.wait()
             raise
-        return parse(out.decode(), death)
+        return parse(out.decode().split("\n")[:-1], death)
 
 
 def time_all(kernels: Sequence[int], run: Run) -> dict[int, Timing]:
-    """Time kernels together; whoever kills the program is left out, and the rest run again."""
+    """Time kernels together; whoever kills the timer is left out, and the rest run again."""
     outcome = run(kernels)
     if not outcome.death:
         return {k: outcome.timing(k) for k in kernels}

@@ -75,11 +75,6 @@ def make_trial(kernel: TemplateKernel, compiled: tuple[bytes, int], cache: int) 
     return Trial(compiled[0], compiled[1], operands, copies)
 
 
-def tiles(features: frozenset[str]) -> list[str]:
-    """The flag of ``measure.c`` for kernels that need the tile registers."""
-    return ["-DQC_TILES"] if "amx-int8" in features else []
-
-
 def link_trials(
     trials: Mapping[str, Trial], folder: Path, command: Sequence[str], flags: Sequence[str]
 ) -> Path:

@@ -25,12 +25,15 @@ HOST = load("host")
 
 
 def test_the_output_of_the_timer_is_read() -> None:
-    found = parse("? 0\n0 100\n? 1\n1 7\n0 300\n0 200\n1 5\n0 2")
+    found = parse(["! 3 died of signal 4", "0 100", "1 7", "0 300", "0 200", "1 5"])
     assert found.seconds == {0: [1e-7, 3e-7, 2e-7], 1: [7e-9, 5e-9]}
-    assert found.started is None
     assert found.timing(0) == pytest.approx(1.5e-7)
     assert found.timing(2) == "was not timed"
-    assert parse("? 0\n0 1\n? 3\n", "died").started == 3
+    assert found.timing(3) == "died of signal 4"
+    assert parse(["0 1"], "died").timing(1) == "died"
+    for junk in (["x 1"], ["1"], ["! x died"], ["segmentation fault"]):
+        with pytest.raises(ValueError):  # noqa: PT011
+            parse(junk)
 
 
 @pytest.mark.parametrize("deadly", [set(), {0}, {2}, {1, 3}, {0, 1, 2, 3}])
@@ -43,7 +46,7 @@ def test_who_kills_the_timer_is_found_and_left_out(deadly: set[int], late: bool)
         runs.append(list(kernels))
         killer = next((k for k in kernels if k in deadly), None)
         death = "" if killer is None else "died of signal 4"
-        return Outcome({k: [1e-6] for k in kernels}, None if late else killer, death)
+        return Outcome({k: [1e-6] for k in kernels}, {}, None if late else killer, death)
 
     found = time_all(range(4), run)
     assert found == {k: "died of signal 4" if k in deadly else 1e-6 for k in range(4)}
@@ -65,11 +68,13 @@ def test_kernels_that_die_or_hang_cost_themselves_alone(tmp_path: Path) -> None:
         "deadly": "*(volatile int *)8 = 1;",
         "slow": "for (volatile long i = 0; i < 20000; i++);",
         "hangs": "for (volatile int i = 0; ; i++);",
+        "late": "static int n; if (n++ > 40) *(volatile int *)8 = 1;",
     }
     trials = {name: compiled_c(name, body, tmp_path) for name, body in bodies.items()}
-    found = Local(HOST, limit=1.5).measure([trials])[0]
+    found = Local(HOST, hang=1, limit=5.0).measure([trials])[0]
     assert found["deadly"] == "died of signal 11"
-    assert found["hangs"] == "took more than 2 s"
+    assert found["hangs"] == "took more than 1 s"
+    assert found["late"] == "died of signal 11"
     assert isinstance(found["fine"], float)
     assert isinstance(found["slow"], float)
     assert found["slow"] > 5 * found["fine"]
