@@ -21,7 +21,8 @@ def lower_conv(low: Lowering, node: Node) -> None:
     if w.ndim > 4:
         raise BackendError(f"node {node.name!r}: Conv over {w.ndim - 2} axes cannot be compiled")
     pads = needed_pads(node)
-    source = low.as_image(low.place(node.operands[0]), pads, 0)
+    depthwise = op.group == w.shape[0] == node.operands[0].shape[1] > 1
+    source = low.as_image(low.place(node.operands[0]), pads, 0, LANES if depthwise else 1)
     bias: Array = np.zeros(w.shape[0], np.float32)
     if len(node.operands) > 2:
         bias = _floats(node.operands[2], node)

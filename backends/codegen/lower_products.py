@@ -114,8 +114,7 @@ def call_conv(
     window: Window,
 ) -> None:
     """A grouped convolution (weights ``[O, C/group, h, w]``) of an image with its halo."""
-    integers = isinstance(tail.epilogue, kernel.Epilogue)
-    depthwise = integers and group == w.shape[0] == source.view.shape[1] > 1
+    depthwise = group == w.shape[0] == source.view.shape[1] > 1
     for block in _blocks(group, w, depthwise):
         _conv_block(low, block, source, pads, out, tail, window, depthwise)
 
@@ -172,7 +171,7 @@ def _conv_block(
 ) -> None:
     """All samples of one block of channels."""
     codes = source.view.dtype == "uint8"  # of reals only what was written may be read
-    whole = codes and block.first_in == 0 and block.inputs == source.view.shape[1]
+    whole = (codes or depthwise) and block.first_in == 0 and block.inputs == source.view.shape[1]
     x = _channels(source, block.first_in, block.inputs)
     y = _channels(out, block.first_out, block.outputs)
     part = slice(block.first_out, block.first_out + block.outputs)

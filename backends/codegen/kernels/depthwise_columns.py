@@ -95,7 +95,7 @@ def _emit_tile(workload: ConvWorkload, pixels: int, operands: Operands, tile: Ti
         w = I.bind(weights + row * (width * _BLOCK))
         taps = [_halves(operands.weights, w + t * _BLOCK, "int16") for t in range(width)]
         for column in range((pixels - 1) * right + (width - 1) * apart + 1):
-            users = _users(column, pixels, right, width, apart)
+            users = readers(column, pixels, right, width, apart)
             if users:
                 codes = _halves(operands.x, x + column * workload.x.pixel_stride, "uint8")
             for p, t in users:
@@ -105,7 +105,7 @@ def _emit_tile(workload: ConvWorkload, pixels: int, operands: Operands, tile: Ti
     return [_strip(workload, acc, p, tile) for p in range(pixels)]
 
 
-def _users(column: int, pixels: int, right: int, width: int, apart: int) -> list[tuple[int, int]]:
+def readers(column: int, pixels: int, right: int, width: int, apart: int) -> list[tuple[int, int]]:
     """(pixel, tap) that read a column of the tile."""
     pairs = ((p, column - p * right) for p in range(pixels))
     return [(p, d // apart) for p, d in pairs if d % apart == 0 and 0 <= d // apart < width]

@@ -8,6 +8,7 @@ from .avx2 import avx2
 from .conv import ConvWorkload, collapse, runs_of
 from .depthwise import Depthwise
 from .depthwise_columns import DepthwiseColumns
+from .depthwise_fp32 import DepthwiseFloat
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import FloatEpilogue
 from .fp32 import fp32
@@ -41,7 +42,10 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
             f"no kernel template for a cpu with neither avx2 nor neon: {sorted(features)}"
         )
     if isinstance(workload.epilogue, FloatEpilogue):
-        return {"fma": fp32(X86(16), 28) if "avx512f" in features else fp32(X86(8), 12)}
+        wide = "avx512f" in features
+        if isinstance(workload, DepthwiseWorkload):
+            return {"depthwise-fma": DepthwiseFloat(X86(16 if wide else 8), 32 if wide else 16)}
+        return {"fma": fp32(X86(16), 28) if wide else fp32(X86(8), 12)}
     vbmi = "avx512vbmi" in features
     if isinstance(workload, DepthwiseWorkload):
         if "avx512vnni" in features:
@@ -59,6 +63,8 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
 
 def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
     if isinstance(workload.epilogue, FloatEpilogue):
+        if isinstance(workload, DepthwiseWorkload):
+            return {"depthwise-fma": DepthwiseFloat(Neon(), 32)}
         return {"fma": fp32(Neon(), 24)}
     best = next((f for f in ("i8mm", "dotprod") if f in features), "neon")
     if isinstance(workload, DepthwiseWorkload):
