@@ -12,6 +12,7 @@ from ...ir.errors import BackendError
 from ...ir.ops.base import Op
 from . import picking, pointwise, products, reductions, rowwise, windows
 from .affine import affine, dequantize_accumulator
+from .dynamic_quantize import emit_dynamic_quantize
 from .float_pointwise import formula_of
 from .layout import Strided
 from .loops import Frame, build
@@ -55,7 +56,7 @@ _EMITTERS: dict[str, Emitter] = {
     "LayerNormalization": rowwise.emit_normalise,
     "RMSNormalization": rowwise.emit_normalise,
     "InstanceNormalization": rowwise.emit_normalise,
-    "DynamicQuantize": rowwise.emit_dynamic_quantize,
+    "DynamicQuantize": emit_dynamic_quantize,
     "ArgMax": rowwise.emit_arg,
     "ArgMin": rowwise.emit_arg,
     "QMatMul": products.emit_qmatmul,

@@ -58,6 +58,7 @@ class Lowering:
     program: Program = field(default_factory=Program)
     places: dict[int, Place] = field(default_factory=dict)
     flattened: dict[int, Place] = field(default_factory=dict)
+    fused: set[int] = field(default_factory=set)
     where: str = ""
 
     def run(self) -> Program:
@@ -206,6 +207,8 @@ class Lowering:
 
     def _node(self, node: Node) -> None:
         rule = self.rules.get(node.op.name)
+        if id(node) in self.fused:
+            return
         if rule is not None:
             rule(self, node)
         elif supported(node.op):

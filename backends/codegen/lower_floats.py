@@ -1,5 +1,6 @@
 """Float convolutions and products with constant weights, by the float template."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ def lower_conv(low: Lowering, node: Node) -> None:
     bias: Array = np.zeros(w.shape[0], np.float32)
     if len(node.operands) > 2:
         bias = _floats(node.operands[2], node)
-    tail = Tail(kernel.FloatEpilogue(), bias, None)
-    target = low.result(node.output, LANES)
+    result, epilogue = _clamped(low, node)
+    tail = Tail(epilogue, bias, None)
+    target = low.result(result, LANES)
     window = Window(pair(w.shape[2:], 1), pair(op.strides, 1), pair(op.dilations, 1))
-    out = template_target(low, node.output, target)
+    out = template_target(low, result, target)
     w = w.reshape(*w.shape[:2], *window.kernel)
     call_conv(low, w, op.group, source, pads, out, tail, window)
     if out is not target:
@@ -63,10 +65,23 @@ def lower_gemm(low: Lowering, node: Node) -> None:
     _product(low, node, np.multiply(w, np.float32(op.alpha)), bias)
 
 
+def _clamped(low: Lowering, node: Node) -> tuple[Value, kernel.FloatEpilogue]:
+    """The result of ``node`` with the clamp that alone reads it, and what clamps."""
+    clamp = low.graph.sole_use(node.output)
+    if clamp is None or clamp.op.name not in ("Relu", "Clip"):
+        return node.output, kernel.FloatEpilogue()
+    low.fused.add(id(clamp))
+    if clamp.op.name == "Relu":
+        return clamp.output, kernel.FloatEpilogue(low=0.0)
+    op: Any = clamp.op
+    bottom = -math.inf if op.min is None else float(np.float32(op.min))
+    top = math.inf if op.max is None else float(np.float32(op.max))
+    return clamp.output, kernel.FloatEpilogue(bottom, top)
+
+
 def _product(low: Lowering, node: Node, w: Array, bias: Array) -> None:
-    target = low.result(node.output, LANES)
-    tail = Tail(kernel.FloatEpilogue(), bias, None)
-    call_matrix(low, node, w, tail, target)
+    result, epilogue = _clamped(low, node)
+    call_matrix(low, node, w, Tail(epilogue, bias, None), low.result(result, LANES), result)
 
 
 def _generic(low: Lowering, node: Node) -> None:

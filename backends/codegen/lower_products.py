@@ -84,14 +84,19 @@ def lower_matmul(low: Lowering, node: Node) -> None:
     call_matrix(low, node, w, tail, low.result(node.output, LANES))
 
 
-def call_matrix(low: Lowering, node: Node, w: Array, tail: Tail, target: Place) -> None:
-    """``target = epilogue(a @ w.T)``, all leading axes of ``a`` as rows."""
+def call_matrix(
+    low: Lowering, node: Node, w: Array, tail: Tail, target: Place, result: Value | None = None
+) -> None:
+    """``target = epilogue(a @ w.T)``, all leading axes of ``a`` as rows.
+
+    ``result``: the value at ``target``, where another node's is fused (default: the node's).
+    """
     a = node.operands[0]
     if id(a) in low.flattened:
         matrix, w = _flattened(low.flattened[id(a)], w)
     else:
         matrix = _as_matrix(low, low.place(a))
-    out = template_target(low, node.output, target)
+    out = template_target(low, result or node.output, target)
     columns = out.view.shape[-1]
     rows = out.view.reshaped((out.view.size // columns, columns))
     assert rows is not None

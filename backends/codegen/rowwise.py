@@ -149,33 +149,6 @@ def _parameter(p: Strided, x: Strided, spatial: bool) -> Strided:
     return p.broadcast(x.shape)
 
 
-def emit_dynamic_quantize(
-    op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]
-) -> int:
-    """Range of each row, then its codes; results: codes, scale, zero point."""
-    x, (codes, scales, zeros) = ins[0], outs
-    axes = tuple(range(op.axis % x.rank, x.rank))
-    with rows(frame, x.shape, axes) as (row, count):
-
-        def value(v: Expr) -> Expr:
-            return tirx.Cast("float32", v)
-
-        low = row.fold(frame, x, f32(0), tirx.min, value)
-        high = row.fold(frame, x, f32(0), tirx.max, value)
-        raw = I.bind((high - low) / f32(255))
-        scale = I.bind(tirx.Select(raw > f32(0), raw, f32(1)))
-        limit = tirx.min(tirx.max(-low / scale, f32(0)), f32(255))
-        zero = I.bind(tirx.Cast("int32", tirx.nearbyint(limit)))
-        frame.store(scale, row.base(scales), 1)
-        frame.store(tirx.Cast("uint8", zero), row.base(zeros), 2)
-        bottom = I.bind(tirx.Cast("float32", -zero))
-        with row.elements(x, codes) as (i, o):
-            v = tirx.nearbyint(value(frame.load(0, i)) / scale)
-            v = tirx.min(tirx.max(v, bottom), bottom + f32(255))
-            frame.store(tirx.Cast("uint8", tirx.Cast("int32", v) + zero), o)
-    return count
-
-
 def emit_arg(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
     """``ArgMax`` and ``ArgMin``."""
     x, axis = ins[0], op.axis % ins[0].rank

@@ -3,7 +3,7 @@
    The generated part defines qc_count kernels and, for kernel k:
      qc_operands[k]   pointers that it takes
      qc_bytes[k][i]   bytes of operand i
-     qc_real[k][i]    whether it holds float32 numbers
+     qc_fill[k][i]    what it holds: 0 zeros, 1 codes, 2 float32 numbers
      qc_copies[k]     copies of the weights (operand 1) that calls go through in turn
      qc_call(k, p)    one call with the pointers p
    qc_measure(k, repeats) gives the nanoseconds of so many calls; below zero: no memory.
@@ -50,7 +50,8 @@ static int qc_prepare(int k) {
       state = state * 1664525u + 1013904223u;
       float real = (float)(state >> 8) / (1 << 24);
       uint32_t code = state ^ (state >> 15);
-      __builtin_memcpy(m + b, qc_real[k][i] ? (void *)&real : (void *)&code, 4);
+      if (qc_fill[k][i] == 0) code = 0;
+      __builtin_memcpy(m + b, qc_fill[k][i] == 2 ? (void *)&real : (void *)&code, 4);
     }
     qc_memory[k][i] = m;
   }

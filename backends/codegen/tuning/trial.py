@@ -16,10 +16,15 @@ MOST = 8
 
 @dataclass(frozen=True)
 class Operand:
-    """An operand: its size in memory, and whether it holds float32 numbers."""
+    """An operand: its size in memory, and whether it holds float32 numbers (None: zeros)."""
 
     bytes: int
-    real: bool
+    real: bool | None
+
+    @property
+    def fill(self) -> int:
+        """The number that ``measure.c`` has for it."""
+        return 0 if self.real is None else 1 + self.real
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,14 @@ def _declared(trials: Mapping[str, Trial]) -> str:
     assert all(len(t.operands) <= MOST for t in every)
     cases = "\n".join(_case(k, name, trial) for k, (name, trial) in enumerate(trials.items()))
     sizes = ", ".join(_row(o.bytes for o in t.operands) for t in every)
-    reals = ", ".join(_row(int(o.real) for o in t.operands) for t in every)
+    fills = ", ".join(_row(o.fill for o in t.operands) for t in every)
     return f"""#define _GNU_SOURCE
 #include <stddef.h>
 enum {{ qc_count = {len(every)} }};
 static const int qc_operands[] = {_row(len(t.operands) for t in every)};
 static const size_t qc_copies[] = {_row(t.copies for t in every)};
 static const size_t qc_bytes[][{MOST}] = {{{sizes}}};
-static const char qc_real[][{MOST}] = {{{reals}}};
+static const char qc_fill[][{MOST}] = {{{fills}}};
 static void qc_call(int k, void **p) {{
   switch (k) {{
 {cases}

@@ -1,0 +1,84 @@
+"""How long each kernel of a whole program takes: measured, or estimated from what it touches."""
+
+from collections.abc import Mapping
+
+from ..pool import Pool
+from ..program import Kernel, Program, Storage
+from ..template import TemplateKernel
+from ..worker import Compile
+from .measurer import Measurer, Timing
+from .trial import Operand, Trial, make_trial
+
+GROUP = 16
+"""Kernels of one timing program."""
+
+HERTZ = 3e9
+"""What turns estimated cycles into seconds."""
+
+_BYTES_A_CYCLE = 4.0
+_CALL = 60.0
+
+
+def estimate(program: Program) -> dict[str, float]:
+    """Seconds of one call by symbol: templates by their own estimates, others by their bytes."""
+    found: dict[str, float] = {}
+    for symbol, kernel in program.kernels.items():
+        if isinstance(kernel, TemplateKernel):
+            found[symbol] = kernel.cost / HERTZ
+        else:
+            touched = sum(o.bytes for o in _operands(program, symbol))
+            found[symbol] = (touched / _BYTES_A_CYCLE + _CALL) / HERTZ
+    return found
+
+
+class Profiler:
+    """Measures kernels, each one once."""
+
+    def __init__(self, target: dict[str, object], l2: int, measurer: Measurer, pool: Pool) -> None:
+        self._target, self._l2, self._measurer, self._pool = target, l2, measurer, pool
+        self._known: dict[Kernel, Timing] = {}
+
+    def measure(self, program: Program) -> dict[str, float]:
+        """Seconds of one call by symbol; what cannot be measured is estimated."""
+        wanted = {s: k for s, k in program.kernels.items() if k not in self._known}
+        names = {f"qc_trial_{i}": symbol for i, symbol in enumerate(wanted)}
+        jobs = {n: Compile(wanted[s], n, self._target) for n, s in names.items()}
+        trials: dict[str, Trial] = {}
+        for name, result in self._pool.results(jobs):
+            symbol = names[name]
+            if isinstance(result, str):
+                self._known[wanted[symbol]] = result
+            else:
+                trials[name] = self._trial(program, symbol, result)
+        order = list(trials)
+        groups = [{n: trials[n] for n in order[i : i + GROUP]} for i in range(0, len(order), GROUP)]
+        for start in range(0, len(groups), self._measurer.width):
+            for timed in self._measurer.measure(groups[start : start + self._measurer.width]):
+                self._known |= {wanted[names[n]]: timing for n, timing in timed.items()}
+        rough = estimate(program)
+        times = {s: self._known[k] for s, k in program.kernels.items()}
+        return {s: t if isinstance(t, float) else rough[s] for s, t in times.items()}
+
+    def _trial(self, program: Program, symbol: str, compiled: tuple[bytes, int]) -> Trial:
+        kernel = program.kernels[symbol]
+        if isinstance(kernel, TemplateKernel):
+            return make_trial(kernel, compiled, self._l2)
+        return Trial(*compiled, _operands(program, symbol))
+
+
+def by_node(program: Program, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of all calls on behalf of an IR node, by its name."""
+    found: dict[str, float] = {}
+    for call in program.calls:
+        found[call.node] = found.get(call.node, 0.0) + seconds[call.symbol]
+    return found
+
+
+def _operands(program: Program, symbol: str) -> tuple[Operand, ...]:
+    """Zeros, which are good indices and codes and numbers, as large as the first call's memory."""
+    call = next(c for c in program.calls if c.symbol == symbol)
+    return tuple(
+        Operand(max(p.buffer.size - (p.offset if p.buffer.storage is not Storage.ARENA else 0), 64),
+                None)
+        for p in call.pointers
+    )  # fmt: skip
