@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
@@ -16,16 +17,17 @@ from typing import TYPE_CHECKING
 
 from . import scoring
 from .columns import columns
+from .costs import TargetCost
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.types import Array
 from .judge import Judge
-from .layers import describe, islands
+from .layers import describe, islands, tolerance_db
 from .loading import load_concrete
 from .passes.base import Kind, Pass
-from .passes.context import Context
+from .passes.context import Context, Cost
 from .passes.ledger import Ledger
 from .passes.manager import PassManager
 from .passes.recipe import Recipe, default_recipe, load_recipe
@@ -103,15 +105,21 @@ def compile_to(
     path = database_path(job.database)
     if job.tune is not None:
         job.where.check(target)
-    prepared = prepare(job, target, show)
-    stages, database = prepared.stages, open_database(path)
-    if job.tune is not None:
-        tune_graph(stages.folded, target, database, job.where, job.tune, show)
+    database = open_database(path)
+    with ExitStack() as stack:
+        measurer = None
+        if job.tune is not None:
+            measurer = stack.enter_context(job.where.measurer(target))
+        cost = stack.enter_context(TargetCost(target, database, measurer))
+        prepared = prepare(job, target, cost, show)
+        stages = prepared.stages
+        if measurer is not None:
+            tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
     choices = Choices(target, database, measurer_here(target))
     _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
     report.tuning = facts_of(choices)
-    report.check = _check_code(directory, stages.folded, target, prepared.context, show)
+    report.check = _check_code(directory, prepared, target, show)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
     report.artifact = name
@@ -133,8 +141,8 @@ class Prepared:
     ledger: Ledger
 
 
-def prepare(job: Job, target: Target, show: Progress) -> Prepared:
-    """Load the network and run all passes."""
+def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prepared:
+    """Load the network and run all passes; ``cost`` says what is faster in float."""
     recipe = load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
@@ -144,6 +152,7 @@ def prepare(job: Job, target: Target, show: Progress) -> Prepared:
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
+    context.cost = cost
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
 
@@ -232,7 +241,7 @@ def _write(
 
 
 def _check_code(
-    directory: Path, folded: Graph, target: Target, context: Context, progress: Progress
+    directory: Path, prepared: Prepared, target: Target, progress: Progress
 ) -> Facts | None:
     """The contract of code generation, on one feed; None where the code cannot run here.
 
@@ -243,10 +252,12 @@ def _check_code(
     from .backends.codegen.artifact import Artifact
 
     progress.start("check code")
-    feed = context.probes(folded)[0]
+    folded = prepared.stages.folded
+    feed = prepared.context.probes(folded)[0]
     found = scoring.Difference()
     found.update(Artifact.load(directory).run(feed), evaluate(folded, feed))
-    if not found.passes(bool(islands(folded))):
+    rows = [row.as_json() for row in prepared.ledger.rows]
+    if not found.passes(bool(islands(folded)), tolerance_db(folded, rows)):
         raise ContractError(
             f"code generation for {target.name!r}: {found}; a bug of qc: please report it"
         )

@@ -1,7 +1,7 @@
 """Facts about single layers for the report: precision, range, scale, error, why float."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .ir.graph import Graph, Node
 from .ir.ops.integer import IntegerOp
@@ -32,6 +32,33 @@ def islands(graph: Graph) -> list[Node]:
         or (not (is_integer(n) or n.op.name in MOVES)
         and any(v.type.is_float for v in n.outputs))
     ]  # fmt: skip
+
+
+EXACT = frozenset({
+    "Abs", "Add", "Clip", "Div", "DequantizeAccumulator", "GlobalMaxPool", "MaxPool", "Max", "Min",
+    "Mul", "Neg", "Pad", "Relu", "Resize", "Sub", "Where",
+})  # fmt: skip
+"""Float ops that give the same bits on every machine."""
+
+
+def tolerance_db(graph: Graph, ledger: Sequence[Mapping[str, object]]) -> float | None:
+    """How far below the outputs code and reference may differ, where codes follow float sums.
+
+    Sums that end in another last bit move codes by a step, and such steps spread: where codes are
+    made *after* inexact float ops, two right results differ like two ways to quantize the network,
+    by its quantization noise (``sqnr_db`` of the ledger's last row) and 6 dB more.  None: no codes
+    follow such ops, or the noise is not known.
+    """
+    inexact = {id(n) for n in islands(graph) if n.op.name not in EXACT}
+    moved: set[int] = set()
+    for node in graph.nodes:
+        before = any(id(v) in moved for v in node.operands)
+        if before and node.op.name in ("Quantize", "DynamicQuantize"):
+            noise = ledger[-1].get("sqnr_db") if ledger else None
+            return noise - 6.0 if isinstance(noise, int | float) else None
+        if before or id(node) in inexact:
+            moved.update(id(v) for v in node.outputs)
+    return None
 
 
 def describe(

@@ -121,15 +121,17 @@ class Difference:
         self.far += int((gap > 1e-5 * scale).sum())
         self.noise += float(np.square(gap).sum())
 
-    def passes(self, islands: bool) -> bool:
+    def passes(self, islands: bool, tolerance_db: float | None = None) -> bool:
         """Equal bit for bit; with float islands: at most 0.1 % of the values further than 1e-5.
 
         A code that an island moves to the next step moves all that is computed from it, so what
-        lies 40 dB below the outputs, well under the noise of 8 bits, passes too.
+        lies 40 dB below the outputs, well under the noise of 8 bits, passes too; or what lies
+        ``tolerance_db`` below them (``layers.tolerance_db``).
         """
         if not islands:
             return self.differing == 0
-        return self.far <= self.values / 1000 or self.noise < 1e-4 * self.signal
+        db = 40.0 if tolerance_db is None else min(tolerance_db, 40.0)
+        return self.far <= self.values / 1000 or self.noise < 10 ** (-db / 10) * self.signal
 
     def __str__(self) -> str:
         text = f"{self.differing} of {self.values} values differ from the reference"

@@ -141,7 +141,7 @@ def tune_graph(
     graph: Graph,
     target: Target,
     database: Database,
-    where: Where,
+    measurer: Measurer,
     seconds: float,
     progress: Progress | None = None,
 ) -> Tuned:
@@ -150,7 +150,7 @@ def tune_graph(
     from .backends.codegen.tuning.search import Tuner
 
     show, began = progress or Silent(), perf_counter()
-    with where.measurer(target) as measurer, Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
         tuner = Tuner(target, measurer, database, pool)
         tasks = tuner.tune(workloads_of(graph, target), seconds, show)
     show.done()
@@ -165,9 +165,10 @@ def tune_model(
     path = database_path(job.database)
     machine = _target(job, target)
     job.where.check(machine)
-    graph = _graph(job, machine, show)
     database = open_database(path)
-    tuned = tune_graph(graph, machine, database, job.where, seconds, show)
+    with job.where.measurer(machine) as measurer:
+        graph = _graph(job, machine, database, measurer, show)
+        tuned = tune_graph(graph, machine, database, measurer, seconds, show)
     return tuned.as_json(machine, database)
 
 
@@ -183,7 +184,9 @@ def bundle_model(
     machine = _target(job, target)
     with replacing_file(path) as draft:
         draft.touch()  # a place that cannot be written is said before the long work
-        return vars(_bundle(_graph(job, machine, show), machine, draft, seconds, show))
+        database = open_database(database_path(job.database))
+        graph = _graph(job, machine, database, None, show)
+        return vars(_bundle(graph, machine, draft, seconds, show))
 
 
 def _bundle(graph: Graph, target: Target, path: Path, seconds: float, show: Progress) -> Packed:
@@ -219,12 +222,16 @@ def _target_of(folder: Path) -> str:
     return str(read_manifest(folder)["target"]["name"])
 
 
-def _graph(job: Job, target: Target, show: Progress) -> Graph:
+def _graph(
+    job: Job, target: Target, database: Database, measurer: Measurer | None, show: Progress
+) -> Graph:
     """The integer graph: of the artifact, else after all passes."""
     if (folder := _artifact(job)) is None:
         from .compiler import prepare
+        from .costs import TargetCost
 
-        return prepare(job, target, show).stages.folded
+        with TargetCost(target, database, measurer) as cost:
+            return prepare(job, target, cost, show).stages.folded
     from .backends.codegen.artifact import read_manifest
     from .ir.text import load
 

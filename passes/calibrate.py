@@ -42,7 +42,7 @@ class Calibrate(Pass):
             raise PreconditionError(
                 f"calibrate has no method {self.method!r}; {nearest(self.method, METHODS)}"
             )
-        decided = plan(graph, context.keep_float)
+        decided = plan(graph, context.kept)
         names = [v.name for v in graph.values if v.name in decided.bits and not v.is_constant]
         seen = {name: Histogram() for name in names}
         context.moments = {
@@ -50,7 +50,7 @@ class Calibrate(Pass):
             for layer in map(Linear.of, graph.nodes)
             if layer is not None
             and self.moments
-            and role(layer.node, context.keep_float) == "anchor"
+            and role(layer.node, context.kept) == "anchor"
             and Moments.wanted(layer)
         }
         inputs = [(m.layer.node.operands[0].name, m) for m in context.moments.values()]

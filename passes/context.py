@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Protocol
 
@@ -24,6 +25,37 @@ class Executor(Protocol):
 
     def open(self, graph: Graph, names: Sequence[str]) -> Run:
         """A function from a feed to the values called ``names``."""
+
+
+class Cost(Protocol):
+    """What graphs cost on the target; ``api`` injects one."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether times are measured, not estimated."""
+
+    def seconds(self, graph: Graph) -> dict[str, float] | None:
+        """Time by node name; None for a graph that the target has no code for."""
+
+    def recall(self, key: str) -> dict[str, str] | None:
+        """What ``remember`` was given for ``key``, at any time before."""
+
+    def remember(self, key: str, decision: Mapping[str, str]) -> None:
+        """Store a decision."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Layers that stay float: by name patterns of the user, or chosen, by name, with a reason."""
+
+    patterns: tuple[str, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+    def why(self, name: str) -> str:
+        """Why a node stays float, else an empty string."""
+        if any(fnmatchcase(name, pattern) for pattern in self.patterns):
+            return "kept float by --keep-float"
+        return self.chosen.get(name, "")
 
 
 class Progress(Protocol):
@@ -62,7 +94,7 @@ class Context:
     calibration: Iterable[Feed] | None = None
     evaluate: Callable[[Graph], float] | None = None
     executor: Executor | None = None
-    cost: object = None
+    cost: Cost | None = None
     seed: int = 0
     verify: bool = False
     progress: Progress | None = None
@@ -71,6 +103,12 @@ class Context:
     ranges: dict[str, Range] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
     why_float: dict[str, str] = field(default_factory=dict)
+    chosen_float: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Kept:
+        """What stays float, whatever could be done with it."""
+        return Kept(tuple(self.keep_float), self.chosen_float)
 
     def feeds(self, purpose: str) -> Iterator[Feed]:
         """The calibration feeds; ``DataError`` if there are none."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.resize import Resize
+from .context import Kept
 
 ANCHORS = frozenset({"Conv", "Gemm", "MatMul"})
 MOVERS = frozenset({
@@ -32,6 +32,9 @@ UNARY = frozenset({
 })  # fmt: skip
 MASK = 1e6
 """An additive constant beyond this is a mask, whose range would ruin the codes."""
+
+
+KEEP_NOTHING = Kept()
 
 
 @dataclass
@@ -68,10 +71,10 @@ class Plan:
         self.group[self.find(a)] = self.find(b)
 
 
-def plan(graph: Graph, keep_float: Sequence[str] = ()) -> Plan:
+def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
     """Decide what becomes codes; see the module's documentation."""
     out = Plan()
-    roles = {id(n): role(n, keep_float) for n in graph.nodes}
+    roles = {id(n): role(n, kept) for n in graph.nodes}
     for node in graph.nodes:
         if roles[id(node)].startswith("float"):
             out.why_float[node.name] = roles[id(node)].partition(": ")[2]
@@ -89,11 +92,11 @@ def plan(graph: Graph, keep_float: Sequence[str] = ()) -> Plan:
     return out
 
 
-def role(node: Node, keep_float: Sequence[str] = ()) -> str:
+def role(node: Node, kept: Kept = KEEP_NOTHING) -> str:
     """What a node is to quantization: an anchor, mover, clamp, ... or ``float: reason``."""
     name = node.op.name
-    if any(fnmatchcase(node.name, pattern) for pattern in keep_float):
-        return "float: kept float by --keep-float"
+    if why := kept.why(node.name):
+        return f"float: {why}"
     if not node.outputs or not all(v.type.is_float for v in node.outputs):
         return "float: not a float tensor"
     if name in ANCHORS:

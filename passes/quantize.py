@@ -63,10 +63,10 @@ class QuantizeStatic(Pass):
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
         real = graph.copy()
-        decided = plan(graph, context.keep_float)
+        decided = plan(graph, context.kept)
         context.why_float.update(decided.why_float)
         scales = choose_scales(graph, decided, context)
-        anchors = [n for n in graph.nodes if role(n, context.keep_float) == "anchor"]
+        anchors = [n for n in graph.nodes if role(n, context.kept) == "anchor"]
         coded = {
             name: insert_codes(graph, graph[name], decided.bits[name], scales[name])
             for name in [v.name for v in graph.values if v.name in decided.bits]

@@ -44,11 +44,13 @@ class QuantizeDynamic(Pass):
         shared: dict[tuple[int, int], Value] = {}
         layers = 0
         for node in list(graph.nodes):
-            kind = role(node, context.keep_float)
+            kind = role(node, context.kept)
             if kind != "anchor" or not node.operands[1].is_constant:
+                why = kind.partition(": ")[2]
                 if node.op.name in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
-                    why = kind.partition(": ")[2] or "a product of two activations"
-                    context.why_float[node.name] = why
+                    why = why or "a product of two activations"
+                other = "ranges are known at run time only: between products all is float"
+                context.why_float[node.name] = context.kept.why(node.name) or why or other
                 continue
             x = node.operands[0]
             axis = _first_reduced(node)

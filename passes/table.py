@@ -11,6 +11,7 @@ from .base import Pass
 PASSES: dict[str, str] = {
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
+    "choose-precision": "choose_precision:ChoosePrecision",
     "equalize": "equalize:Equalize",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-dynamic": "fold_dynamic:FoldDynamic",

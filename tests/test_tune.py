@@ -19,6 +19,9 @@ from qc.tuning import database_path
 from .small_model import write_data, write_model
 from .test_cli import START
 
+INTEGERS = "choose-precision.measured"
+"""What is measured may prefer float; tests of kernels want integers."""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +34,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(place: Path) -> dict[str, object]:
     """What tuning a model said; the records are in ``place / "db.jsonl"``."""
-    job = api.Job(place / "m.onnx", calibration=place / "calib.npz", database=place / "db.jsonl")
+    job = api.Job(
+        place / "m.onnx", calibration=place / "calib.npz", database=place / "db.jsonl",
+        options={INTEGERS: 1e9},
+    )  # fmt: skip
     return api.tune(job, 100.0)
 
 
@@ -91,6 +97,7 @@ def test_compile_tunes_first_when_asked(
 ) -> None:
     monkeypatch.chdir(place)
     words = ["compile", "m.onnx", "-o", "first", "--tune", "60", "--db", "own.jsonl"]
+    words += ["--set", f"{INTEGERS}=1e9"]
     assert cli.main([*words, "--calib", "calib.npz"]) == 0
     assert "kernels: 2 of 2 workloads as measured, from own.jsonl" in capsys.readouterr().out
 

@@ -160,7 +160,8 @@ def _last_words(worker: _Worker) -> str:
 
 
 def _spawn() -> _Worker:
-    command = [sys.executable, "-c", _BOOT, str(_ROOT)]
+    # -P: modules that lie in the current folder are none of ours.
+    command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT)]
     pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
     whole = {k: v for k, v in os.environ.items() if k != "TVM_USE_RUNTIME_LIB"}
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=whole)

@@ -11,6 +11,7 @@ from graphs import Builder, residual_net
 from qc.ir import Graph, Value, evaluate, verify
 from qc.ir.ops.quantize import Dequantize, Quantize
 from qc.passes import Calibrate, Canonicalize, Context, FoldIntegers, PassManager, QuantizeStatic
+from qc.passes.context import Kept
 from qc.passes.measure import sqnr_db
 from qc.passes.plan import plan
 from qc.passes.recipe import load_recipe
@@ -202,7 +203,7 @@ def test_keep_float_pins_a_layer() -> None:
     _, integer, _ = both(b, anchor(b, b.op("Relu", first.output)), keep_float=("keep*",))
     assert "Conv" in ops(integer)
     assert ops(integer)[-1] == "QConv"
-    assert plan(b.graph, ("keep*",)).why_float["keep_me"] == "kept float by --keep-float"
+    assert plan(b.graph, Kept(("keep*",))).why_float["keep_me"] == "kept float by --keep-float"
 
 
 def test_a_mask_stays_float() -> None:

@@ -130,8 +130,8 @@ def test_the_ledger_counts() -> None:
     context = Context(calibration=net.feeds(), evaluate=lambda g: float(len(g.nodes)))
     _, ledger = PassManager(load_recipe("int8").passes).run(net.graph, context)
     assert [r.name for r in ledger.rows] == [
-        "load", "canonicalize", "fold-batchnorm", "equalize", "calibrate", "quantize",
-        "fold-integers",
+        "load", "canonicalize", "fold-batchnorm", "equalize", "calibrate", "choose-precision",
+        "quantize", "fold-integers",
     ]  # fmt: skip
     first, last = ledger.rows[0], ledger.rows[-1]
     assert first.macs == last.macs == 479_552

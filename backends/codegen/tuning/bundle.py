@@ -140,7 +140,7 @@ def read_results(path: Path, database: Database) -> Imported:
         bundle, runs, device = table["bundle"], dict(table["runs"]), str(table["device"]).strip()
         if bundle["qc"] != FORMAT:
             raise ValueError(f"format {bundle['qc']!r}")
-        setting = Setting(**{**bundle["setting"], "features": tuple(bundle["setting"]["features"])})
+        setting = Setting.parse(bundle["setting"])
         programs: dict[str, list[dict[str, Any]]] = dict(bundle["programs"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(

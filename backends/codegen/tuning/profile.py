@@ -7,7 +7,7 @@ from ..program import Kernel, Program, Storage
 from ..template import TemplateKernel
 from ..worker import Compile
 from .measurer import Measurer, Timing
-from .trial import Operand, Trial, make_trial
+from .trial import Operand, Trial, make_trial, operands_of
 
 GROUP = 16
 """Kernels of one timing program."""
@@ -15,7 +15,8 @@ GROUP = 16
 HERTZ = 3e9
 """What turns estimated cycles into seconds."""
 
-_BYTES_A_CYCLE = 4.0
+_BYTES_A_CYCLE = 8.0
+_SLOW = {"dynamicquantize": 4.0}
 _CALL = 60.0
 
 
@@ -24,10 +25,11 @@ def estimate(program: Program) -> dict[str, float]:
     found: dict[str, float] = {}
     for symbol, kernel in program.kernels.items():
         if isinstance(kernel, TemplateKernel):
-            found[symbol] = kernel.cost / HERTZ
+            touched, cycles = sum(o.bytes for o in operands_of(kernel)), kernel.cost
         else:
-            touched = sum(o.bytes for o in _operands(program, symbol))
-            found[symbol] = (touched / _BYTES_A_CYCLE + _CALL) / HERTZ
+            touched, cycles = sum(o.bytes for o in _operands(program, symbol)), 0.0
+            cycles = touched / _SLOW.get(kernel.label, _BYTES_A_CYCLE)
+        found[symbol] = (max(cycles, touched / _BYTES_A_CYCLE) + _CALL) / HERTZ
     return found
 
 

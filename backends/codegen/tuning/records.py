@@ -36,6 +36,13 @@ class Setting:
         cpu = f"{target.triple} {target.cpu}".strip()
         return Setting(cpu, tuple(sorted(target.features)), VERSION, version("apache-tvm"))
 
+    @staticmethod
+    def parse(table: object) -> "Setting":
+        """From JSON; ``ValueError`` for anything else."""
+        if not isinstance(table, dict) or table.keys() != {f.name for f in fields(Setting)}:
+            raise ValueError("not the fields of a setting")
+        return Setting(**{**table, "features": tuple(map(str, table["features"]))})
+
 
 @dataclass(frozen=True)
 class Record:
@@ -84,19 +91,42 @@ class Record:
             raise ValueError("not a record of this format")
         if table.keys() != {f.name for f in fields(Record)}:
             raise ValueError("not the fields of a record")
-        setting = dict(table["setting"])
-        if setting.keys() != {f.name for f in fields(Setting)}:
-            raise ValueError("not the fields of a setting")
-        setting["features"] = tuple(map(str, setting["features"]))
         knobs = tuple((str(k), int(v)) for k, v in dict(table["knobs"]).items())
         seconds = table["seconds"]
         if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
             raise ValueError(f"seconds = {seconds!r}")
         return Record(
-            Setting(**setting), str(table["measurer"]), _text(table["workload"]),
+            Setting.parse(table["setting"]), str(table["measurer"]), _text(table["workload"]),
             str(table["template"]), tuple(sorted(knobs)), seconds, str(table["error"]),
             bool(table["final"]),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which nodes of a network stay float, and why; ``network`` is a hash that its pass chose."""
+
+    setting: Setting
+    measurer: str
+    network: str
+    floats: tuple[tuple[str, str], ...]
+
+    def line(self) -> str:
+        """One line of JSON."""
+        table = asdict(self) | {"qc": FORMAT, "floats": dict(self.floats)}
+        return json.dumps(table, sort_keys=True, allow_nan=False) + "\n"
+
+    @staticmethod
+    def parse(line: str) -> "Decision":
+        """The decision of a line; ``ValueError`` for what is none."""
+        table = json.loads(line)
+        if not isinstance(table, dict) or table.pop("qc", None) != FORMAT:
+            raise ValueError("not a decision of this format")
+        if table.keys() != {f.name for f in fields(Decision)}:
+            raise ValueError("not the fields of a decision")
+        floats = tuple((str(k), str(v)) for k, v in dict(table["floats"]).items())
+        setting = Setting.parse(table["setting"])
+        return Decision(setting, str(table["measurer"]), str(table["network"]), floats)
 
 
 def describe(workload: ConvWorkload) -> str:
@@ -145,6 +175,7 @@ class Database:
 
     path: Path | None = None
     records: dict[str, list[Record]] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
     skipped: int = 0
 
     @staticmethod
@@ -164,7 +195,10 @@ class Database:
             if not line.strip():
                 continue
             try:
-                database._keep(Record.parse(line))
+                if '"floats"' in line:
+                    database.decisions.append(Decision.parse(line))
+                else:
+                    database._keep(Record.parse(line))
             except (ValueError, KeyError, TypeError):
                 database.skipped += 1
         return database
@@ -174,13 +208,18 @@ class Database:
         new = list(records)
         for record in new:
             self._keep(record)
-        if self.path is None or not new:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _append(self.path, "".join(r.line() for r in new).encode())
-        except OSError as error:
-            raise BackendError(f"database {str(self.path)!r}: {error.strerror}") from error
+        self._write("".join(r.line() for r in new))
+
+    def decide(self, decision: Decision) -> None:
+        """Append a decision; raises as ``add``."""
+        self.decisions.append(decision)
+        self._write(decision.line())
+
+    def decision(self, setting: Setting, network: str, measurer: str) -> dict[str, str] | None:
+        """What was last decided for a network: by ``measurer`` if it did, else by anybody."""
+        found = [d for d in self.decisions if d.network == network and d.setting == setting]
+        own = [d for d in found if d.measurer == measurer]
+        return dict((own or found)[-1].floats) if found else None
 
     def results(
         self, setting: Setting, measurer: str, workload: ConvWorkload
@@ -209,6 +248,15 @@ class Database:
             return None
         chosen = measurer if measurer in names else names[-1]
         return fastest(self.results(setting, chosen, workload))
+
+    def _write(self, text: str) -> None:
+        if self.path is None or not text:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _append(self.path, text.encode())
+        except OSError as error:
+            raise BackendError(f"database {str(self.path)!r}: {error.strerror}") from error
 
     def _keep(self, record: Record) -> None:
         self.records.setdefault(record.workload, []).append(record)

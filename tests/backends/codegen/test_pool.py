@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +39,13 @@ def test_one_error_names_the_node(trap: Trap, message: str) -> None:
     seconds = 2.0 if trap.function is exec else 600.0
     with Pool(1, seconds) as pool, pytest.raises(BackendError, match=message):
         pool.compile({"qc_0": trap}, {"kind": "llvm"}, lambda symbol: "conv1")
+
+
+def test_files_in_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tvm", "json", "pickle", "struct"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    with Pool(1, 600.0) as pool, pytest.raises(BackendError, match="AttributeError"):
+        pool.compile({"qc_0": Trap(str, "no kernel")}, {"kind": "llvm"}, lambda symbol: "conv1")

@@ -22,6 +22,7 @@ from qc.backends.codegen.kernels import (
 from qc.backends.codegen.template import by_estimate, candidates
 from qc.backends.codegen.tuning.records import (
     Database,
+    Decision,
     Record,
     describe,
     fastest,
@@ -174,3 +175,22 @@ def test_a_database_that_cannot_be_read_or_written_is_one_error(tmp_path: Path) 
         Database.open(tmp_path / "file" / "db.jsonl").add([record(0, 1e-6)])
     with pytest.raises(BackendError, match="No space left"):
         Database(Path("/dev/full")).add([record(0, 1e-6)])
+
+
+def test_decisions_are_remembered_beside_records(tmp_path: Path) -> None:
+    path = tmp_path / "db.jsonl"
+    database = Database.open(path)
+    database.add([record(0, 1e-6)])
+    database.decide(Decision(SETTING, "here", "net", (("conv", "slow"),)))
+    database.decide(Decision(SETTING, "there", "net", ()))
+    database.decide(Decision(replace(SETTING, tvm="0.1"), "here", "other", ()))
+    again = Database.open(path)
+    assert again.skipped == 0
+    assert len(again.records) == 1
+    assert again.decisions == database.decisions
+    assert again.decision(SETTING, "net", "here") == {"conv": "slow"}
+    assert again.decision(SETTING, "net", "somebody") == {}, "the last one's"
+    assert again.decision(SETTING, "other", "here") is None
+    with path.open("a") as file:
+        file.write('{"qc": 1, "floats": {}}\n{"floats": 3}\n')
+    assert Database.open(path).skipped == 2

@@ -1,0 +1,89 @@
+"""What graphs cost on a target, for passes: measured where somebody measures, else estimated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .ir.errors import BackendError
+from .ir.graph import Graph
+from .targets import Target
+from .tuning import COMPILE_SECONDS, measurer_here
+
+if TYPE_CHECKING:
+    from .backends.codegen.tuning.measurer import Measurer
+    from .backends.codegen.tuning.profile import Profiler
+    from .backends.codegen.tuning.records import Database
+
+
+class TargetCost:
+    """The ``Cost`` of passes; a context, in which ``measurer`` (None: nobody) is asked."""
+
+    def __init__(
+        self, target: Target, database: Database, measurer: Measurer | None = None
+    ) -> None:
+        self._target, self._database, self._measurer = target, database, measurer
+        self._profiler: Profiler | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> TargetCost:
+        """Nothing is started before it is needed."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the processes that compiled."""
+        self._open.close()
+
+    @property
+    def measured(self) -> bool:
+        """Whether somebody measures."""
+        return self._measurer is not None
+
+    def seconds(self, graph: Graph) -> dict[str, float] | None:
+        """Time by node name; None for a graph that cannot be compiled."""
+        from .backends.codegen.lower import lower
+        from .backends.codegen.tuning.choices import Choices
+        from .backends.codegen.tuning.profile import by_node, estimate
+
+        name = self._measurer.name if self._measurer else measurer_here(self._target)
+        choices = Choices(self._target, self._database, name)
+        try:
+            program = lower(graph, self._target.features, choices)
+        except BackendError:
+            return None
+        if self._measurer is None:
+            return by_node(program, estimate(program))
+        return by_node(program, self._profiled(self._measurer).measure(program))
+
+    def recall(self, key: str) -> dict[str, str] | None:
+        """What was decided for a network on this target."""
+        from .backends.codegen.tuning.records import Setting
+
+        name = self._measurer.name if self._measurer else measurer_here(self._target)
+        return self._database.decision(Setting.of(self._target), key, name)
+
+    def remember(self, key: str, decision: Mapping[str, str]) -> None:
+        """Store a decision in the database."""
+        from .backends.codegen.tuning.records import Decision, Setting
+
+        assert self._measurer is not None
+        setting, items = Setting.of(self._target), tuple(sorted(decision.items()))
+        self._database.decide(Decision(setting, self._measurer.name, key, items))
+
+    def _profiled(self, measurer: Measurer) -> Profiler:
+        if self._profiler is None:
+            from .backends.codegen.pool import Pool
+            from .backends.codegen.tuning.profile import Profiler
+
+            pool = self._open.enter_context(Pool(os.cpu_count() or 1, COMPILE_SECONDS))
+            target = self._target
+            self._profiler = Profiler(target.tvm(), target.l2, measurer, pool)
+        return self._profiler

@@ -1,0 +1,153 @@
+"""What graphs cost on this machine: estimated, measured, remembered; and what follows from it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from graphs import Builder
+
+from qc import api, cli
+from qc.backends.codegen.tuning.measurer import Local
+from qc.backends.codegen.tuning.records import Database
+from qc.costs import TargetCost
+from qc.ir import evaluate
+from qc.ir.ops.quantize import DynamicQuantize
+from qc.layers import tolerance_db
+from qc.passes import Context, PassManager
+from qc.passes.recipe import load_recipe
+from qc.scoring import Difference
+from qc.targets import load
+
+from .small_model import write_data, write_model
+
+HOST = load("host")
+
+
+def network() -> Builder:
+    """Two convolutions, one of them large, and a pooling."""
+    b = Builder((1, 16, 20, 20))
+    b.done(b.op("GlobalAveragePool", b.conv(b.op("Relu", b.conv(b.x, 64)), 8, 1)))
+    return b
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_every_node_has_a_cost_and_larger_ones_a_larger(measured: bool) -> None:
+    graph = network().graph
+    measurer = Local(HOST) if measured else None
+    with TargetCost(HOST, Database(), measurer) as cost:
+        found = cost.seconds(graph)
+    assert cost.measured == measured
+    assert found is not None
+    convs = [n.name for n in graph.nodes if n.op.name == "Conv"]
+    assert found[convs[0]] > 3 * found[convs[1]] > 0
+    assert sum(found.values()) < 1.0
+
+
+def test_graphs_without_code_have_no_cost() -> None:
+    b = Builder((1, 4, 4, 4))
+    b.done(b.op("LpNormalization", b.x, axis=1))
+    assert TargetCost(HOST, Database()).seconds(b.graph) is None
+
+
+def test_measured_decisions_are_replayed_by_a_later_compilation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "m.onnx")
+    words = ["compile", "m.onnx", "--db", "db.jsonl", "--set", "choose-precision.measured=1e-6"]
+    assert cli.main([*words, "-o", "first", "--tune", "30"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "db.jsonl").read_text().splitlines()]
+    decisions = [line for line in lines if "floats" in line]
+    assert len(decisions) == 1
+    assert decisions[0]["floats"].keys() == {"conv", "relu", "fc"}, "a factor that all exceed"
+    assert "times as fast here (measured: " in decisions[0]["floats"]["conv"]
+    capsys.readouterr()
+    assert cli.main(["compile", "m.onnx", "--db", "db.jsonl", "-o", "second"]) == 0
+    assert "times as fast here (measured: " in capsys.readouterr().out
+    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("first", "second")]
+    for report in reports:
+        layers = {x["name"]: x for x in report["layers"]}
+        assert layers["conv"]["precision"] == "float"
+        assert "times as fast here (measured: " in layers["conv"]["reason"]
+    assert cli.main(["compile", "m.onnx", "-o", "third"]) == 0
+    assert cli.main(["explain", "second"]) == 0
+    assert "times as fast here" in capsys.readouterr().out
+
+
+def test_networks_that_stay_float_in_part_pass_their_check(tmp_path: Path) -> None:
+    """Float sums before codes: code and reference differ like two ways to quantize."""
+    b = Builder((1, 8, 12, 12))
+    x = b.op("Relu", b.conv(b.x, 16))
+    for _ in range(3):
+        x = b.op("Relu", b.op("Add", b.conv(b.op("Relu", b.conv(x, 16)), 16), x))
+    graph = b.done(x)
+    job = api.Job(graph, recipe="int8-dynamic", keep_float=(graph.nodes[0].name,))
+    report = api.compile_to_directory(job, tmp_path / "out")
+    assert report.check is not None
+    floats = [x for x in report.layers if x["op"] == "Conv" and x["precision"] == "float"]
+    assert len(floats) >= 1
+
+
+def folded(recipe: str, keep: tuple[str, ...]) -> tuple[object, list[dict[str, object]]]:
+    b = Builder((1, 8, 8, 8))
+    first = b.graph.add(b.conv(b.x, 8).producer.op, [b.x, b.normal(8, 8, 3, 3)], names=["first"])
+    b.done(b.conv(b.op("Relu", first.output), 8))
+    context = Context(keep_float=keep, calibration=b.feeds(4) if recipe == "int8" else None)
+    graph, ledger = PassManager(load_recipe(recipe).passes).run(b.graph, context)
+    return graph, [row.as_json() for row in ledger.rows]
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8-dynamic"])
+def test_codes_after_float_sums_are_judged_by_the_noise_of_quantization(recipe: str) -> None:
+    graph, rows = folded(recipe, ("first",))
+    db = rows[-1]["sqnr_db"]
+    assert isinstance(db, float)
+    assert tolerance_db(graph, rows) == pytest.approx(db - 6.0)  # type: ignore[arg-type]
+    assert tolerance_db(graph, [{"sqnr_db": None}]) is None  # type: ignore[arg-type]
+    assert tolerance_db(graph, []) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8-dynamic"])
+def test_exact_networks_have_no_tolerance(recipe: str) -> None:
+    graph, rows = folded(recipe, ())
+    assert tolerance_db(graph, rows) is None  # type: ignore[arg-type]
+
+
+def test_float_ops_that_are_exact_move_no_codes() -> None:
+    b = Builder((1, 4, 4, 4))
+    exact = b.op("Relu", b.op("Add", b.x, b.x))
+    b.done(b.graph.add(DynamicQuantize(1), [exact]).outputs[0])
+    assert tolerance_db(b.graph, [{"sqnr_db": 30.0}]) is None
+    b = Builder((1, 4, 4, 4))
+    b.done(b.graph.add(DynamicQuantize(1), [b.op("Sigmoid", b.x)]).outputs[0])
+    assert tolerance_db(b.graph, [{"sqnr_db": 30.0}]) == 24.0
+
+
+@pytest.mark.parametrize(
+    ("gap", "db", "fine"), [(1e-3, None, True), (0.03, None, False), (0.03, 24.0, True),
+                            (0.1, 24.0, False), (0.03, 60.0, False)],
+)  # fmt: skip
+def test_the_tolerance_is_a_level_below_the_outputs(
+    gap: float, db: float | None, fine: bool
+) -> None:
+    reference = np.random.default_rng(0).standard_normal(1000)
+    found = Difference()
+    noise = np.random.default_rng(1).standard_normal(1000) * gap
+    found.update({"y": reference + noise}, {"y": reference})
+    assert found.passes(True, db) == fine
+    assert not found.passes(False, db)
+
+
+def test_a_network_with_a_float_layer_evaluates_the_same(tmp_path: Path) -> None:
+    """The reference of a partly float network is the network, within its quantization."""
+    write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "calib.npz", 8)
+    graph = api.load(tmp_path / "m.onnx")
+    artifact = api.compile(graph, calibration=tmp_path / "calib.npz", keep_float=("conv",))
+    feed = {"x": np.random.default_rng(3).standard_normal((1, 2, 8, 8)).astype(np.float32)}
+    real, ours = evaluate(graph, feed)["y"], artifact.run(feed)["y"]
+    assert np.abs(real - ours).max() < 0.1 * np.abs(real).max()
