@@ -250,6 +250,10 @@ def _threaded(library: Path, threads: int) -> Entry:
     """
     import tvm_ffi
 
+    # Else it takes every second processor for a hyperthread and starts half as many.
+    known = os.environ.get("TVM_NUM_THREADS", "")
+    if not known.isdigit() or int(known) < threads:
+        os.environ["TVM_NUM_THREADS"] = str(threads)
     tvm_ffi.libinfo.load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
     function = tvm_ffi.load_module(str(library.resolve()))["main_parallel"]

@@ -97,7 +97,9 @@ def _supervise(args: argparse.Namespace) -> int:
         *(["--tracker", args.tracker] if args.tracker else []), *([DANGER] if args.open else []),
     ]  # fmt: skip
     # The runtime library is enough, and loads faster than the compiler.
-    environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    # It takes every second processor for a hyperthread, unless it is told their number.
+    processors = str(os.cpu_count() or 1)
+    environment = {"TVM_NUM_THREADS": processors, **os.environ, "TVM_USE_RUNTIME_LIB": "1"}
     signal.signal(signal.SIGTERM, _interrupt)
     child = None
     try:

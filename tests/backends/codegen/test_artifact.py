@@ -58,6 +58,7 @@ def test_eight_threads_at_once(everything: Compiled) -> None:
 def test_two_threads_inside(everything: Compiled) -> None:
     before = dict(os.environ)
     got = Artifact.load(everything.path, threads=2).run(everything.feed)
+    assert int(os.environ["TVM_NUM_THREADS"]) >= 2, "else TVM counts half the processors"
     assert dict(os.environ) == before, "children of this process compile, and inherit it"
     for name, want in everything.artifact.run(everything.feed).items():
         np.testing.assert_array_equal(got[name], want, err_msg=name)
