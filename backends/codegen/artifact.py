@@ -250,12 +250,17 @@ def _threaded(library: Path, threads: int) -> Entry:
     """
     import tvm_ffi
 
-    # Else it takes every second processor for a hyperthread and starts half as many.
-    known = os.environ.get("TVM_NUM_THREADS", "")
-    if not known.isdigit() or int(known) < threads:
-        os.environ["TVM_NUM_THREADS"] = str(threads)
     tvm_ffi.libinfo.load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
-    tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
+    # Unless told, the pool takes every second processor for a hyperthread and starts no thread
+    # for it; children of this process must not inherit the number.
+    before = os.environ.get("TVM_NUM_THREADS")
+    os.environ["TVM_NUM_THREADS"] = str(max(threads, os.cpu_count() or 1))
+    try:
+        tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
+    finally:
+        del os.environ["TVM_NUM_THREADS"]
+        if before is not None:
+            os.environ["TVM_NUM_THREADS"] = before
     function = tvm_ffi.load_module(str(library.resolve()))["main_parallel"]
     return Entry(function, lambda arrays: [*arrays, threads])
 

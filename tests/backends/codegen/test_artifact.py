@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from qc.ir.ops.quantize import Quantize
 from qc.ir.text import load as load_graph
 from qc.ir.types import TensorType
 from qc.targets import load
+
+TESTS = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +62,28 @@ def test_eight_threads_at_once(everything: Compiled) -> None:
 def test_two_threads_inside(everything: Compiled) -> None:
     before = dict(os.environ)
     got = Artifact.load(everything.path, threads=2).run(everything.feed)
-    assert int(os.environ["TVM_NUM_THREADS"]) >= 2, "else TVM counts half the processors"
     assert dict(os.environ) == before, "children of this process compile, and inherit it"
     for name, want in everything.artifact.run(everything.feed).items():
         np.testing.assert_array_equal(got[name], want, err_msg=name)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_two_threads_use_two_processors(everything: Compiled) -> None:
+    """A second thread that TVM does not start would leave its processor idle."""
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(TESTS)!r}); import conftest\n"
+        "from qc import Artifact\n"
+        f"Artifact.load({str(everything.path)!r}, threads=2)\n"
+        "print(len(os.listdir('/proc/self/task')))\n"
+    )
+    counts = []
+    for threads in (1, 2):
+        text = code.replace("threads=2", f"threads={threads}")
+        environment = {k: v for k, v in os.environ.items() if k != "TVM_NUM_THREADS"}
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+        done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True)
+        counts.append(int(done.stdout))
+    assert counts[1] == counts[0] + 1
 
 
 def test_bound_call(everything: Compiled) -> None:
