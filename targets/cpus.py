@@ -42,6 +42,7 @@ IMPLIES: dict[str, tuple[str, ...]] = {
     "amx-int8": ("amx-tile",),
     "amx-bf16": ("amx-tile",),
     "neon": (),
+    "vfp4": ("neon",),
     "dotprod": ("neon",),
     "i8mm": ("neon",),
     "fullfp16": ("neon",),
@@ -54,7 +55,7 @@ IMPLIES: dict[str, tuple[str, ...]] = {
 """Every feature, with those that it is built on."""
 
 X86: Features = frozenset(list(IMPLIES)[: list(IMPLIES).index("neon")])
-ARM: Features = frozenset(["neon", "dotprod", "i8mm", "fullfp16", "bf16", "sve", "sve2"])
+ARM: Features = frozenset(["neon", "vfp4", "dotprod", "i8mm", "fullfp16", "bf16", "sve", "sve2"])
 CUDA: Features = frozenset(["dp4a", "imma"])
 
 _V1 = frozenset(["sse2"])
@@ -94,7 +95,7 @@ CPUS: dict[str, Features] = {
     "znver3": _V3 | {"vaes", "vpclmulqdq"},
     "znver4": _ICE | {"avx512bf16"},
     "znver5": _ICE | {"avx512bf16", "avxvnni"},
-    "cortex-a7": _NEON,
+    "cortex-a7": _NEON | {"vfp4"},  # 64-bit cores have its instructions under no name
     "cortex-a53": _NEON,
     "cortex-a72": _NEON,
     "cortex-a55": _A76,

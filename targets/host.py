@@ -17,6 +17,7 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _LLVM_NAME = {
     "abm": "lzcnt",
     "asimd": "neon",
+    "vfpv4": "vfp4",
     "asimddp": "dotprod",
     "asimdhp": "fullfp16",
     "bmi1": "bmi",
@@ -109,7 +110,7 @@ def missing_features(target: Target | Iterable[str]) -> list[str]:
     """What this machine lacks to run code for ``target`` (or for a list of features), by name."""
     if not isinstance(target, Target):
         return sorted(set(target) - features())
-    machine = platform.machine().replace("AMD64", "x86_64")
+    machine = platform.machine().replace("AMD64", "x86_64").replace("armv7l", "armv7")
     if target.arch:
         return [f"a CUDA device {target.arch}"]
     if not target.triple.startswith(machine):

@@ -75,6 +75,8 @@ class Target:
         llvm: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
         if not self.cpu:
             del llvm["mcpu"]
+        if self.triple.endswith("hf"):  # else TVM passes floats to libm in integer registers
+            llvm["mfloat-abi"] = "hard"
         return {"kind": "cuda", "arch": self.arch, "host": llvm} if self.arch else llvm
 
     def table(self) -> dict[str, object]:

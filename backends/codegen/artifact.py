@@ -203,7 +203,7 @@ def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
 
 def is_foreign(manifest: Mapping[str, Any]) -> bool:
     """Whether the artifact is for another architecture than this machine's."""
-    machine = platform.machine().replace("AMD64", "x86_64")
+    machine = platform.machine().replace("AMD64", "x86_64").replace("armv7l", "armv7")
     return not str(manifest["target"]["triple"]).startswith(machine)
 
 

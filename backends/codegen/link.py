@@ -20,6 +20,10 @@ __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden qc_data\\n.globl qc_dat
         "qc_data:\\n.incbin \\"constants.bin\\"\\n.balign 64\\n.skip 64\\n.previous\\n");
 extern const unsigned char qc_data[] __attribute__((visibility("hidden")));
 const void *qc_constants(void) { return qc_data; }
+#if defined(__arm__)
+/* LLVM asks for this name, the runtime of 32-bit ARM has another one. */
+float __floatundisf(unsigned long long value) { return (float)value; }
+#endif
 #ifdef QC_TILES
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -131,4 +135,5 @@ def run_compiler(command: list[str], folder: Path) -> None:
         raise BackendError(f"cannot run the linker {command[0]}: {error}") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise BackendError(f"linking failed ({command[0]}): {lines[-1]}")
+        said = next((line for line in lines if "error" in line or "undefined" in line), lines[-1])
+        raise BackendError(f"linking failed ({command[0]}): {said}")

@@ -47,7 +47,7 @@ def test_features_follow_the_cpu(name: str, has: str, lacks: str) -> None:
 def test_targets_without_code_generation_say_so() -> None:
     with pytest.raises(TargetError, match=r"'cuda'.*not there yet"):
         targets.load("cuda").check_available()
-    for name in ("x86", "arm", "arm-v8", "arm-i8mm"):
+    for name in ("x86", "arm", "arm-v7", "arm-v8", "arm-i8mm"):
         targets.load(name).check_available()
 
 

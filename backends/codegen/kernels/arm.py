@@ -47,8 +47,8 @@ def sdot(step: int = _WIDE) -> RegisterConv:
     return RegisterConv(dot, 20, _cycles_dot(step // 4))
 
 
-def neon(step: int = _WIDE) -> RegisterConv:
-    """The template for armv8.0; ``step``: 16 or 4.
+def neon(step: int = _WIDE, isa: Neon = _ISA, accumulators: int = 10) -> RegisterConv:
+    """The template for armv8.0, or armv7 with its ``isa``; ``step``: 16 or 4.
 
     Two products fit int16 together, since weights are above -128 (``2 * 128 * 127 < 2**15``):
     smull, smlal2 and one sadalp for four products in each lane.
@@ -61,16 +61,17 @@ def neon(step: int = _WIDE) -> RegisterConv:
 
     def add(acc: Expr, pixel: Expr, weights: Expr) -> Expr:
         low, high = (
-            _ISA.multiply(*(shuffle([v], range(at, at + 8)) for v in (pixel, weights)))
+            isa.multiply(*(shuffle([v], range(at, at + 8)) for v in (pixel, weights)))
             for at in (0, 8)
         )
-        return _ISA.add_pairs(acc, low + high)
+        return isa.add_pairs(acc, low + high)
 
     dot = Dot(
-        _ISA, step, step // 4, "int8", "int32", broadcast, add,
+        isa, step, step // 4, "int8", "int32", broadcast, add,
         shift=128, least=-127, arrange=_by_pairs, by_parts=True,
     )  # fmt: skip
-    return RegisterConv(dot, 10, _cycles_plain(step // 4))  # more are spilled for the products
+    # More accumulators are spilled for the products.
+    return RegisterConv(dot, accumulators, _cycles_plain(step // 4))
 
 
 def depthwise_usdot() -> Depthwise:

@@ -20,6 +20,7 @@ from .isa import Expr, local, shuffle
 from .neon import Neon
 from .operands import Operands, Signature, build
 
+_NEON = Neon()
 _BLOCK = 16
 _LANES = 8
 _HALVES = _BLOCK // _LANES
@@ -31,6 +32,8 @@ _MOST = 6
 class DepthwiseColumns:
     """The template; channels are a multiple of 16, kernels and strides are arbitrary."""
 
+    isa: Neon = _NEON
+    most: int = _MOST
     shift: ClassVar[int] = 0
 
     def pack(
@@ -49,7 +52,7 @@ class DepthwiseColumns:
 
     def knob_space(self, workload: ConvWorkload) -> list[DepthwiseKnobs]:
         """All numbers of pixels that fit the registers."""
-        return [DepthwiseKnobs(n) for n in range(1, min(_MOST, workload.y.width) + 1)]
+        return [DepthwiseKnobs(n) for n in range(1, min(self.most, workload.y.width) + 1)]
 
     def cost(self, workload: ConvWorkload, knobs: DepthwiseKnobs) -> float:
         """Estimated cycles; a tile costs about one pixel more than it has."""
@@ -67,7 +70,7 @@ class DepthwiseColumns:
         def body(operands: Operands) -> None:
             def tile_body(tile: Tile) -> None:
                 strips = _emit_tile(workload, knobs.pixels, operands, tile)
-                finish(strips, Neon(), epilogue, operands)
+                finish(strips, self.isa, epilogue, operands)
 
             emit_tiles(_tiling(workload, knobs), operands, tile_body)
 

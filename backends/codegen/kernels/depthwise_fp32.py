@@ -31,11 +31,13 @@ class FloatColumnsKnobs:
 class DepthwiseFloat:
     """The template for vectors of ``isa``, of which ``registers`` are there; any kernel and stride.
 
-    Its workloads have a ``FloatEpilogue`` and its kernels no multiplier.
+    ``rate``: multiply-adds, or loads, a cycle.  Its workloads have a ``FloatEpilogue`` and its
+    kernels no multiplier.
     """
 
     isa: Isa
     registers: int
+    rate: float = 2.0
     shift: ClassVar[int] = 0
 
     def pack(
@@ -62,11 +64,11 @@ class DepthwiseFloat:
         ]
 
     def cost(self, workload: ConvWorkload, knobs: FloatColumnsKnobs) -> float:
-        """Estimated cycles: two loads or two multiply-adds in each."""
+        """Estimated cycles."""
         (height, width), (_, right) = workload.kernel, workload.strides
         tiling, pixels = self._tiling(workload, knobs), knobs.pixels
         columns = (pixels - 1) * right + (width - 1) * workload.dilations[1] + 1
-        row = max(pixels * width, columns + width) / 2
+        row = max(pixels * width, columns + width) / self.rate
         vector = height * row + pixels * 1.5
         vectors = workload.y.channels / self.isa.lanes
         return tiling.tiles * (vectors * vector + 12.0 * vectors / knobs.vectors)

@@ -13,6 +13,7 @@ from .depthwise_plan import DepthwiseWorkload
 from .epilogue import FloatEpilogue
 from .fp32 import fp32
 from .neon import Neon
+from .neon_v7 import NeonV7
 from .template import Template
 from .vnni import avx_vnni, vnni
 from .x86 import X86
@@ -28,7 +29,8 @@ def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
     """The fastest template for ``workload``, by estimate.
 
     ``features``: names as of LLVM ("amx-int8", "avx512vnni", "avx512vbmi", "avx512f", "avxvnni",
-    "avx2"; "neon", "dotprod", "i8mm"). Raises ValueError for a cpu with neither AVX2 nor NEON.
+    "avx2"; "neon", "dotprod", "i8mm", on armv7 "vfp4"). Raises ValueError for a cpu with neither
+    AVX2 nor NEON.
     """
     return next(iter(templates(workload, features).values()))
 
@@ -62,11 +64,14 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
 
 
 def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
-    if isinstance(workload.epilogue, FloatEpilogue):
-        if isinstance(workload, DepthwiseWorkload):
-            return {"depthwise-fma": DepthwiseFloat(Neon(), 32)}
-        return {"fma": fp32(Neon(), 24)}
+    if "vfp4" in features:
+        return _arm_v7(workload)
     best = next((f for f in ("i8mm", "dotprod") if f in features), "neon")
+    if isinstance(workload.epilogue, FloatEpilogue):
+        rate = 1.0 if best == "neon" else 2.0  # cores without dot products are small ones
+        if isinstance(workload, DepthwiseWorkload):
+            return {"depthwise-fma": DepthwiseFloat(Neon(), 32, rate)}
+        return {"fma": fp32(Neon(), 24, rate)}
     if isinstance(workload, DepthwiseWorkload):
         if best == "neon":
             return {"depthwise-neon": DepthwiseColumns()}
@@ -74,6 +79,19 @@ def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template
     template = {"i8mm": usdot, "dotprod": sdot, "neon": neon}[best]
     steps = [step_of(workload)] + ([4] if step_of(workload) != 4 else [])
     return {f"{best}-{step}": template(step) for step in steps}
+
+
+def _arm_v7(workload: ConvWorkload) -> dict[str, Template]:
+    """Sixteen registers of 128 bits."""
+    isa = NeonV7()
+    if isinstance(workload.epilogue, FloatEpilogue):
+        if isinstance(workload, DepthwiseWorkload):
+            return {"depthwise-vfma": DepthwiseFloat(isa, 14, 0.5)}
+        return {"vfma": fp32(isa, 10, 0.5)}
+    if isinstance(workload, DepthwiseWorkload):
+        return {"depthwise-vmla": DepthwiseColumns(isa, 2)}
+    steps = [step_of(workload)] + ([4] if step_of(workload) != 4 else [])
+    return {f"vmull-{step}": neon(step, isa, 6) for step in steps}
 
 
 def _suits_amx(workload: ConvWorkload) -> bool:

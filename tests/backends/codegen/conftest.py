@@ -31,7 +31,7 @@ def everything_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     )
 
 
-@pytest.fixture(scope="session", params=["x86", "x86-amx", "arm-v8", "arm", "arm-i8mm"])
+@pytest.fixture(scope="session", params=["x86", "x86-amx", "arm-v7", "arm-v8", "arm", "arm-i8mm"])
 def layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The networks that use the kernel templates, for the other targets."""
     return compile_networks(request.param, [*LAYERS], tmp_path_factory.mktemp("layers") / "out")

@@ -19,6 +19,7 @@ from qc.backends.codegen.kernels import (
 from qc.backends.codegen.kernels.amx import Amx
 from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
 from qc.backends.codegen.kernels.neon import Neon
+from qc.backends.codegen.kernels.neon_v7 import NeonV7
 from qc.backends.codegen.kernels.x86 import X86
 
 NEON = frozenset({"neon"})
@@ -94,3 +95,10 @@ def test_float_lanes() -> None:
 def test_refuses_old_cpus() -> None:
     with pytest.raises(ValueError, match="avx2"):
         select(pointwise(196), frozenset({"sse4.2"}))
+
+
+def test_32_bit_arm_has_templates_of_its_own() -> None:
+    old = frozenset({"neon", "vfp4"})
+    assert select(pointwise(196), old).dot.isa == NeonV7()
+    assert select(pointwise(196, FloatEpilogue()), old).dot.isa == NeonV7()
+    assert select(pointwise(196), NEON).dot.isa == Neon()
