@@ -26,6 +26,9 @@ FORMAT = 1
 LIBRARY = "lib.so"
 MANIFEST = "manifest.json"
 
+_SHARE_ALL = -3
+"""``ThreadGroup::AffinityMode``: any thread may run on any of the processors given."""
+
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
@@ -251,16 +254,10 @@ def _threaded(library: Path, threads: int) -> Entry:
     import tvm_ffi
 
     tvm_ffi.libinfo.load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
-    # Unless told, the pool takes every second processor for a hyperthread and starts no thread
-    # for it; children of this process must not inherit the number.
-    before = os.environ.get("TVM_NUM_THREADS")
-    os.environ["TVM_NUM_THREADS"] = str(max(threads, os.cpu_count() or 1))
-    try:
-        tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
-    finally:
-        del os.environ["TVM_NUM_THREADS"]
-        if before is not None:
-            os.environ["TVM_NUM_THREADS"] = before
+    # Unless it is given them, TVM takes every second processor for a hyperthread, and with one left
+    # runs all on the caller's thread.  (TVM_NUM_THREADS would reach the children of this process.)
+    processors = [str(p) for p in sorted(os.sched_getaffinity(0))]
+    tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL, threads, processors)
     function = tvm_ffi.load_module(str(library.resolve()))["main_parallel"]
     return Entry(function, lambda arrays: [*arrays, threads])
 
