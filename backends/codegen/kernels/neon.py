@@ -55,6 +55,10 @@ class Neon:
         """The same for four uint8 and four int8 (usdot, of i8mm)."""
         return call("int32x4", "llvm.aarch64.neon.usdot.v4i32.v16i8", acc, unsigned, weights)
 
+    def multiply_matrices(self, acc: Expr, unsigned: Expr, weights: Expr) -> Expr:
+        """Add 2x8 uint8 by 8x2 int8, both by rows of eight, to 2x2 int32 (usmmla, of i8mm)."""
+        return call("int32x4", "llvm.aarch64.neon.usmmla.v4i32.v16i8", acc, unsigned, weights)
+
     def multiply(self, left: Expr, right: Expr) -> Expr:
         """Products of eight int8 and eight int8 as int16 (smull)."""
         return call("int16x8", "llvm.aarch64.neon.smull.v8i16", left, right)

@@ -14,7 +14,8 @@ from .epilogue import FloatEpilogue
 from .fp32 import fp32
 from .neon import Neon
 from .neon_v7 import NeonV7
-from .template import Template
+from .smmla import Smmla
+from .template import Template, default_knobs
 from .vnni import avx_vnni, vnni
 from .x86 import X86
 
@@ -78,7 +79,14 @@ def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template
         return {f"depthwise-{best}": depthwise_usdot() if best == "i8mm" else depthwise_sdot()}
     template = {"i8mm": usdot, "dotprod": sdot, "neon": neon}[best]
     steps = [step_of(workload)] + ([4] if step_of(workload) != 4 else [])
-    return {f"{best}-{step}": template(step) for step in steps}
+    found: dict[str, Template] = {f"{best}-{step}": template(step) for step in steps}
+    if best != "i8mm" or collapse(workload).y.width < 2:
+        return found
+    matrices = Smmla()
+    cost = matrices.cost(workload, default_knobs(matrices, workload))
+    dots = template(steps[0])
+    better = cost < dots.cost(workload, default_knobs(dots, workload))
+    return {"smmla": matrices, **found} if better else {**found, "smmla": matrices}
 
 
 def _arm_v7(workload: ConvWorkload) -> dict[str, Template]:

@@ -24,6 +24,9 @@ BATCH = 8
 """Kernels that are timed together."""
 
 FINALISTS = 4
+SEARCH = 0.85
+"""Part of the time until the best of all workloads meet."""
+
 DECAY = 0.6
 """What the hope for a workload is multiplied by after a batch without a better kernel."""
 
@@ -102,9 +105,9 @@ class Tuner:
     ) -> list[Task]:
         """Search for ``seconds``; ``workloads``: the default kernels and their numbers of calls.
 
-        What the database knows is not measured again.
+        What the database knows is not measured again.  A part of the time is kept for the end.
         """
-        deadline = monotonic() + seconds
+        deadline = monotonic() + SEARCH * seconds
         tasks = [self._task(kernel, calls) for kernel, calls in distinct(workloads).items()]
         what = f"tune {len(tasks)} workloads"
         progress.start(what, sum(len(t.waiting) for t in tasks))

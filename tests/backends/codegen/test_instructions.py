@@ -32,7 +32,7 @@ PROMISED: dict[str, dict[str, list[str]]] = {
     "arm-v7": {"conv": ["vmull.s8"], "depthwise": ["vmla"], "float": ["vfma"]},
     "arm-v8": {"conv": ["smull", "sadalp"], "depthwise": ["smlal"], "float": ["fmla"]},
     "arm": {"conv": ["sdot"], "depthwise": ["sdot"], "float": ["fmla"]},
-    "arm-i8mm": {"conv": ["sudot"], "depthwise": ["usdot"], "float": ["fmla"]},
+    "arm-i8mm": {"conv": ["usmmla"], "depthwise": ["usdot"], "float": ["fmla"]},
 }
 LACKING = {
     "x86": [*WIDE, "vpmaddubsw"],

@@ -12,6 +12,7 @@ from qc.backends.codegen.kernels.amx import Amx, AmxKnobs
 from qc.backends.codegen.kernels.arm import neon, sdot, usdot
 from qc.backends.codegen.kernels.avx2 import avx2
 from qc.backends.codegen.kernels.register_tile import RegisterKnobs
+from qc.backends.codegen.kernels.smmla import PairKnobs, Smmla
 from qc.backends.codegen.kernels.vnni import avx_vnni, vnni
 
 U8 = Epilogue("uint8", 7, 0, 255)
@@ -91,9 +92,11 @@ TEMPLATES: dict[str, tuple[Any, str, str]] = {
     "avx_vnni": (avx_vnni(), "alderlake", "avx_vnni"),
     "sdot": (sdot(), "cortex-a76", "qemu cortex-a76"),
     "usdot": (usdot(), "neoverse-n2", "qemu max"),
+    "smmla": (Smmla(), "neoverse-n2", "qemu max"),
     "neon": (neon(), "cortex-a53", "qemu cortex-a53"),
 }
 SHORT = {
+    "smmla": tuple(name for name, w in (WORKLOADS | EXTREME).items() if w.y.width >= 2),
     "vnni_novbmi": ("table", "conv3"),
     "avx_vnni": ("table", "conv3_stride2"),
     "usdot": ("conv3_stride2", "speech", "residual_table", "overflow_words"),
@@ -136,6 +139,8 @@ KNOBS: dict[str, tuple[str, str, Any]] = {
     "amx_three": ("amx", "residual_slices", AmxKnobs(9, 1, 3)),
     "amx_six": ("amx", "pointwise_wide", AmxKnobs(7, 1, 6)),
     "sdot_tail": ("sdot", "pointwise_wide", RegisterKnobs(3, 4)),
+    "smmla_small": ("smmla", "conv3_stride2", PairKnobs(2, 4)),
+    "smmla_pixels_first": ("smmla", "pointwise_wide", PairKnobs(6, 16, channels_first=False)),
     "neon_pixels_first": ("neon", "conv3_stride2", RegisterKnobs(4, 3, channels_first=False)),
     "amx_slim": ("amx", "table", AmxKnobs(3, 3, 1)),
 }
@@ -159,6 +164,7 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
         ("sdot", ["sdot", "fcvtns", "sqxtun"], ["usdot", "smmla", "smlal"]),
         ("usdot", ["sudot"], ["\tsdot", "smlal"]),
+        ("smmla", ["usmmla", "sqxtun"], ["udot", "smlal"]),
         ("neon", ["smull", "smlal", "sadalp"], ["sdot", "smmla"]),
     ],
 )

@@ -15,11 +15,13 @@ from qc.backends.codegen.kernels import (
     View,
     default_knobs,
     select,
+    templates,
 )
 from qc.backends.codegen.kernels.amx import Amx
 from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
 from qc.backends.codegen.kernels.neon import Neon
 from qc.backends.codegen.kernels.neon_v7 import NeonV7
+from qc.backends.codegen.kernels.smmla import Smmla
 from qc.backends.codegen.kernels.x86 import X86
 
 NEON = frozenset({"neon"})
@@ -70,7 +72,11 @@ def test_depthwise() -> None:
 def test_arm() -> None:
     assert select(pointwise(196), NEON).dot.least == -127
     assert select(pointwise(196), NEON | {"dotprod"}).dot.shift == 128
-    assert select(pointwise(196), NEON | {"dotprod", "i8mm"}).dot.shift == 0
+    matrices = NEON | {"dotprod", "i8mm"}
+    assert isinstance(select(pointwise(196), matrices), Smmla)
+    assert list(templates(pointwise(196), matrices)) == ["smmla", "i8mm-16", "i8mm-4"]
+    assert select(pointwise(1), matrices).dot.shift == 0, "one pixel has no partner"
+    assert "smmla" not in templates(pointwise(1), matrices)
     assert select(pointwise(196), NEON).dot.size == 16
     x, y = View.dense(225, 225, 3, "uint8"), View.dense(112, 112, 32, "uint8")
     first = ConvWorkload(x, y, (3, 3), (2, 2), (1, 1), Epilogue("uint8"))
