@@ -21,7 +21,7 @@ from .progress import Progress
 from .report import Report
 from .scoring import Score
 from .targets import Target
-from .tuning import Where, bundle_model, database_path, open_database, tune_model
+from .tuning import Where, bundle_model, check_writable, database_path, open_database, tune_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -155,6 +155,7 @@ def import_results(path: str | Path, database: str | Path | None = None) -> dict
     from .backends.codegen.tuning.bundle import read_results
 
     where = database_path(database)
+    check_writable(where)
     found = read_results(Path(path), open_database(where))
     return vars(found) | {"database": str(where)}
 

@@ -143,8 +143,9 @@ def do_run(args: Namespace) -> int:
     from .models import open_artifact, open_reference
 
     set_up_log(args.debug)
-    model = open_reference(args.artifact)
-    if not args.reference:
+    if args.reference:
+        model = open_reference(args.artifact)
+    else:
         model = open_artifact(args.artifact, device=args.device)
     data = Dataset(args.inputs, model.specs, args.preprocess, finite=False)
     difference = None
@@ -194,8 +195,10 @@ def _rule(path: str) -> tuple[bool, float | None]:
     from .report import read
 
     graph = load(Path(path))
-    ledger = read(path).get("ledger")
-    return bool(islands(graph)), tolerance_db(graph, ledger if isinstance(ledger, list) else [])
+    if not islands(graph):
+        return False, None
+    ledger = read(path).get("ledger") if (Path(path) / "report.json").exists() else None
+    return True, tolerance_db(graph, ledger if isinstance(ledger, list) else [])
 
 
 def _save(path: str, outputs: dict[str, Array]) -> None:

@@ -38,6 +38,7 @@ from .targets import load as load_target
 from .tuning import (
     HERE,
     Where,
+    check_writable,
     database_path,
     facts_of,
     measurer_here,
@@ -104,7 +105,10 @@ def compile_to(
     check_linkers(target)
     path = database_path(job.database)
     if job.tune is not None:
+        check_writable(path)
         job.where.check(target)
+    elif job.where != HERE:
+        raise DataError("--device says where to tune: give --tune SECONDS with it")
     database = open_database(path)
     with ExitStack() as stack:
         measurer = None
@@ -115,7 +119,8 @@ def compile_to(
         stages = prepared.stages
         if measurer is not None:
             tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
-    choices = Choices(target, database, measurer_here(target))
+    who = measurer.name if measurer is not None else measurer_here(target)
+    choices = Choices(target, database, who)
     _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
     report.tuning = facts_of(choices)

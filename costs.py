@@ -64,11 +64,12 @@ class TargetCost:
         return by_node(program, self._profiled(self._measurer).measure(program))
 
     def recall(self, key: str) -> dict[str, str] | None:
-        """What was decided for a network on this target."""
+        """What was decided for a network on this target; who measures takes nobody else's word."""
         from .backends.codegen.tuning.records import Setting
 
         name = self._measurer.name if self._measurer else measurer_here(self._target)
-        return self._database.decision(Setting.of(self._target), key, name)
+        setting = Setting.of(self._target)
+        return self._database.decision(setting, key, name, only=self.measured)
 
     def remember(self, key: str, decision: Mapping[str, str]) -> None:
         """Store a decision in the database."""

@@ -41,6 +41,10 @@ EXACT = frozenset({
 """Float ops that give the same bits on every machine."""
 
 
+LEAST_DB = 10.0
+"""However noisy the quantization: what is farther than this is wrong."""
+
+
 def tolerance_db(graph: Graph, ledger: Sequence[Mapping[str, object]]) -> float | None:
     """How far below the outputs code and reference may differ, where codes follow float sums.
 
@@ -55,7 +59,7 @@ def tolerance_db(graph: Graph, ledger: Sequence[Mapping[str, object]]) -> float 
         before = any(id(v) in moved for v in node.operands)
         if before and node.op.name in ("Quantize", "DynamicQuantize"):
             noise = ledger[-1].get("sqnr_db") if ledger else None
-            return noise - 6.0 if isinstance(noise, int | float) else None
+            return max(noise - 6.0, LEAST_DB) if isinstance(noise, int | float) else None
         if before or id(node) in inexact:
             moved.update(id(v) for v in node.outputs)
     return None

@@ -48,6 +48,16 @@ def database_path(given: str | Path | None) -> Path:
     return path
 
 
+def check_writable(path: Path) -> None:
+    """``DataError`` where records could not be written; nothing is made."""
+    place = path
+    while not place.exists():
+        place = place.parent
+    if (place == path or place.is_dir()) and os.access(place, os.W_OK):
+        return
+    raise DataError(f"database {str(path)!r} cannot be written: {str(place)!r} does not allow it")
+
+
 def open_database(path: Path) -> Database:
     """The records of a file; lines that are none are counted on the log."""
     from .backends.codegen.tuning.records import Database
@@ -163,6 +173,7 @@ def tune_model(
     """See ``api.tune``."""
     show = progress or Silent()
     path = database_path(job.database)
+    check_writable(path)
     machine = _target(job, target)
     job.where.check(machine)
     database = open_database(path)
@@ -200,12 +211,14 @@ def _bundle(graph: Graph, target: Target, path: Path, seconds: float, show: Prog
 
 
 def _target(job: Job, given: str | Path | Target | None) -> Target:
-    """As given, else the artifact's, else the job's."""
+    """As given, else the artifact's, else the job's; one that code can be made for here."""
+    from .backends.codegen.link import check_linkers
     from .targets import load
 
     folder = _artifact(job)
     machine = load(given or (job.target if folder is None else _target_of(folder)))
     machine.check_available()
+    check_linkers(machine)
     return machine
 
 

@@ -56,7 +56,7 @@ class ChoosePrecision(Pass):
         cost = context.cost
         if cost is None:
             return {"rewrites": 0, "decided": "by nothing: no cost is known"}
-        key = _key(graph, context.kept)
+        key = _key(graph, context.kept, f"{self.measured} {self.estimated}")
         chosen, how = cost.recall(key), "remembered"
         if chosen is None:
             how = "measured" if cost.measured else "estimated"
@@ -90,9 +90,9 @@ class ChoosePrecision(Pass):
         return chosen
 
 
-def _key(graph: Graph, kept: Kept) -> str:
+def _key(graph: Graph, kept: Kept, factors: str) -> str:
     mode = "static" if "calibrated" in graph.properties else "dynamic"
-    text = "\n".join([mode, *kept.patterns, str(graph)])
+    text = "\n".join([mode, factors, *kept.patterns, str(graph)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

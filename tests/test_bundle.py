@@ -75,7 +75,7 @@ def test_what_a_device_measured_is_what_a_compilation_takes(
 
 def test_kernels_that_failed_there_are_remembered(results: Path, place: Path) -> None:
     runs = json.loads(results.read_text())["runs"]
-    runs["000"] = "! 1 died of signal 4;0 100.5;2 90;0 101.5;"
+    runs["000"] = "! 1 died of signal 4;0 100.5;2 90;0 101.5;2 1"  # cut by a kernel that died
     path = changed(results, "failed.json", runs=runs)
     found = api.import_results(path, place / "failed.jsonl")
     records = [json.loads(line) for line in (place / "failed.jsonl").read_text().splitlines()]

@@ -12,7 +12,7 @@ from graphs import Builder
 
 from qc import api, cli
 from qc.backends.codegen.tuning.measurer import Local
-from qc.backends.codegen.tuning.records import Database
+from qc.backends.codegen.tuning.records import Database, Decision, Setting
 from qc.costs import TargetCost
 from qc.ir import evaluate
 from qc.ir.ops.quantize import DynamicQuantize
@@ -66,7 +66,7 @@ def test_measured_decisions_are_replayed_by_a_later_compilation(
     assert decisions[0]["floats"].keys() == {"conv", "relu", "fc"}, "a factor that all exceed"
     assert "times as fast here (measured: " in decisions[0]["floats"]["conv"]
     capsys.readouterr()
-    assert cli.main(["compile", "m.onnx", "--db", "db.jsonl", "-o", "second"]) == 0
+    assert cli.main([*words, "-o", "second"]) == 0
     assert "times as fast here (measured: " in capsys.readouterr().out
     reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("first", "second")]
     for report in reports:
@@ -151,3 +151,27 @@ def test_a_network_with_a_float_layer_evaluates_the_same(tmp_path: Path) -> None
     feed = {"x": np.random.default_rng(3).standard_normal((1, 2, 8, 8)).astype(np.float32)}
     real, ours = evaluate(graph, feed)["y"], artifact.run(feed)["y"]
     assert np.abs(real - ours).max() < 0.1 * np.abs(real).max()
+
+
+def test_who_measures_takes_no_other_machines_decision() -> None:
+    database = Database()
+    setting = Setting.of(HOST)
+    database.decide(Decision(setting, "rpc elsewhere", "key", (("conv", "slow there"),)))
+    assert TargetCost(HOST, database).recall("key") == {"conv": "slow there"}
+    assert TargetCost(HOST, database, Local(HOST)).recall("key") is None
+
+
+def test_kernels_of_many_operands_are_estimated() -> None:
+    """More pointers than the timer takes: no reason to fail."""
+    b = Builder((1, 16, 6, 6))
+    b.done(b.op("Sum", *[b.conv(b.x, 16, 1) for _ in range(9)]))
+    with TargetCost(HOST, Database(), Local(HOST)) as cost:
+        found = cost.seconds(b.graph)
+    assert found is not None
+    assert all(seconds > 0 for seconds in found.values())
+
+
+def test_noise_without_bound_is_no_tolerance() -> None:
+    b = Builder((1, 4, 4, 4))
+    b.done(b.graph.add(DynamicQuantize(1), [b.op("Sigmoid", b.x)]).outputs[0])
+    assert tolerance_db(b.graph, [{"sqnr_db": 5.0}]) == 10.0

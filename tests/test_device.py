@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ pytest.importorskip("tvm")
 from qc import Artifact, api, cli
 from qc.backends.codegen import device_server
 from qc.backends.codegen.address import Address
+from qc.backends.codegen.pool import Pool
 from qc.backends.codegen.remote import Device
 from qc.backends.codegen.tuning.devices import Devices
 from qc.backends.codegen.tuning.trial import Operand, Trial
 from qc.ir.errors import BackendError, DataError
 from qc.targets import load
 
-from .servers import Server, serving, tracking
+from .servers import Server, free_port, serving, tracking
 from .small_model import write_data, write_model
 from .test_cli import START
 
@@ -255,13 +257,60 @@ def test_a_port_in_use_is_one_line(device: Server, capsys: pytest.CaptureFixture
     assert "cannot listen on 127.0.0.1" in device_server.refusal(args)
 
 
-def test_serving_ends_with_its_children_on_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_serving_ends_with_its_sessions(tmp_path: Path, place: Path, how: signal.Signals) -> None:
+    """However the server is ended while somebody is connected, its port is free again."""
     with serving(tmp_path) as server:
-        os.killpg(server.process.pid, signal.SIGINT)
-        assert server.process.wait(timeout=20) == 130
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "-g", str(server.process.pid)], capture_output=True, text=True
-        )
-        if children.returncode == 0:
-            assert children.stdout.split() == []
-        server.start("qc: serving")  # the port is free again
+        artifact = Artifact.load(place / "out", device=server.address)
+        artifact.run({"x": np.zeros((1, 2, 8, 8), np.float32)})
+        os.kill(server.process.pid, how)
+        assert server.process.wait(timeout=20) == (-9 if how is signal.SIGKILL else 130)
+        deadline = time.monotonic() + 20
+        while "--port\0" + str(server.port) in commands() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "--port\0" + str(server.port) not in commands()
+        server.start("qc: serving")
+
+
+def commands() -> str:
+    """The command lines of all processes."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_text(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(lines)
+
+
+def test_a_server_that_cannot_start_gives_up(tmp_path: Path) -> None:
+    (tmp_path / "tvm_ffi.py").write_text("raise ImportError('no TVM here')")
+    done = subprocess.run(
+        [sys.executable, device_server.__file__, "--port", str(free_port())],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("qc: error: the server does not start")
+
+
+def test_callers_in_several_threads_get_their_own_answers(device: Server, place: Path) -> None:
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, 2, 8, 8)).astype(np.float32)} for _ in range(24)]
+    there, here = Artifact.load(place / "out", device=device.address), Artifact.load(place / "out")
+    with ThreadPoolExecutor(4) as threads:
+        got = list(threads.map(there.run, feeds))
+    for feed, outputs in zip(feeds, got, strict=True):
+        np.testing.assert_array_equal(outputs["y"], here.run(feed)["y"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "_ready", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            there.run(feeds[0])
+    np.testing.assert_array_equal(there.run(feeds[1])["y"], here.run(feeds[1])["y"])
+
+
+def test_a_device_without_tuning_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert cli.main(["compile", "m.onnx", "-o", "o", "--device", "localhost:9190"]) == 2
+    assert "give --tune SECONDS" in capsys.readouterr().err

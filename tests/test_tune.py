@@ -123,6 +123,8 @@ def test_broken_lines_are_said_and_kept(
         (("tune", "no", "--seconds", "9"), "model 'no' does not exist"),
         (("tune", ".", "--seconds", "9"), "'.' is no artifact"),
         (("tune", "m.onnx", "--db", "."), "database '.' is a folder"),
+        (("tune", "m.onnx", "--db", "m.onnx/x"), "cannot be written"),
+        (("compile", "m.onnx", "-o", "o", "--tune", "9", "--db", "m.onnx/x"), "cannot be written"),
         (("tune", "m.onnx", "--target", "arm"), "cannot be timed here"),
         (("tune", "m.onnx", "--target", "x68"), "did you mean 'x86'"),
         (("compile", "m.onnx", "-o", "o", "--tune", "9", "--target", "arm"), "cannot be timed"),

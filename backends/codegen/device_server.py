@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -24,6 +26,9 @@ TIMEOUT = 600.0
 
 DANGER = "--let-anyone-on-the-network-run-code-here"
 _PAUSE = 1.0
+_ATTEMPTS = 3
+_SERVED = 75
+"""Exit status of a server that ended after it had begun to serve."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -40,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="qc device serve", description=__doc__)
     add_options(top)
     top.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    top.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
     return top
 
 
@@ -92,35 +98,56 @@ def _bound(host: str, port: int) -> str:
 def _supervise(args: argparse.Namespace) -> int:
     """Run the server in a child process; a session that crashes takes TVM's server with it."""
     command = [
-        sys.executable, __file__, "--inner", "--host", args.host, "--port", str(args.port),
-        "--session-timeout", str(args.session_timeout), "--key", args.key,
-        *(["--tracker", args.tracker] if args.tracker else []), *([DANGER] if args.open else []),
+        sys.executable, __file__, "--inner", "--lifeline", "--host", args.host,
+        "--port", str(args.port), "--session-timeout", str(args.session_timeout),
+        "--key", args.key, *(["--tracker", args.tracker] if args.tracker else []),
+        *([DANGER] if args.open else []),
     ]  # fmt: skip
-    # The runtime library is enough, and loads faster than the compiler.
-    # It takes every second processor for a hyperthread, unless it is told their number.
+    # The runtime library is enough, and loads faster than the compiler.  TVM takes every second
+    # processor for a hyperthread, unless it is told their number.
     processors = str(os.cpu_count() or 1)
     environment = {"TVM_NUM_THREADS": processors, **os.environ, "TVM_USE_RUNTIME_LIB": "1"}
     signal.signal(signal.SIGTERM, _interrupt)
-    child = None
+    child, failures = None, 0
     try:
-        while True:
-            child = subprocess.Popen(command, env=environment)
+        while failures < _ATTEMPTS:
+            child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, process_group=0
+            )
             code = child.wait()
+            _end(child)
+            failures = 0 if code == _SERVED or code < 0 else failures + 1
             print(f"qc: the server ended with status {code}; starting again", file=sys.stderr)
             time.sleep(_PAUSE)
     except KeyboardInterrupt:
         if child is not None:
-            child.terminate()
-            child.wait()
+            _end(child)
         print("qc: interrupted", file=sys.stderr)
         return 130
+    print(f"qc: error: the server does not start; {_ATTEMPTS} times tried", file=sys.stderr)
+    return 1
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and its sessions, which are a process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _die_with_the_supervisor() -> None:
+    """Wait for the end of the input, which it holds; then end the whole group."""
+    os.read(0, 1)  # a lock of sys.stdin's, held here, would stop the forked sessions
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 def _serve(args: argparse.Namespace) -> int:
+    if args.lifeline:
+        threading.Thread(target=_die_with_the_supervisor, daemon=True).start()
     import tvm_ffi
     from tvm.rpc import server
 
@@ -150,7 +177,7 @@ def _serve(args: argparse.Namespace) -> int:
             flush=True,
         )
     state.thread.join()
-    return 1
+    return _SERVED
 
 
 def describe() -> str:
@@ -167,7 +194,7 @@ def describe() -> str:
         pass
     facts = {
         "machine": platform.machine(), "processor": model, "flags": flags.strip(),
-        "tvm": tvm.__version__, "cores": os.cpu_count(),
+        "tvm": tvm.__version__,
     }  # fmt: skip
     return json.dumps(facts)
 

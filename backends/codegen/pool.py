@@ -98,12 +98,20 @@ class Pool:
     def results(self, jobs: Mapping[str, Job]) -> Iterator[tuple[str, Any]]:
         """Names and what became of their jobs, as they are done: a string says why one failed."""
         waiting = list(jobs.items())[::-1]
-        while waiting or any(w.pending for w in self._workers):
-            for worker in self._workers:
-                if not worker.pending and waiting:
-                    self._give(worker, *waiting.pop())
-            for worker in self._ready():
-                yield worker.name, self._take(worker)
+        for worker in [w for w in self._workers if w.process.poll() is not None]:
+            self._replace(worker)
+        try:
+            while waiting or any(w.pending for w in self._workers):
+                for worker in self._workers:
+                    if not worker.pending and waiting:
+                        self._give(worker, *waiting.pop())
+                for worker in self._ready():
+                    yield worker.name, self._take(worker)
+        finally:  # whoever is interrupted must not find old answers next time
+            for worker in [w for w in self._workers if w.pending]:
+                worker.pending = False
+                worker.process.kill()
+                worker.process.wait()
 
     def _give(self, worker: _Worker, name: str, job: Job) -> None:
         worker.name, worker.started, worker.pending = name, _spent(worker), True

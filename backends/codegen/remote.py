@@ -24,6 +24,9 @@ from .pool import Pool
 SESSION = 60.0
 """Seconds that a session may last: the server ends one that hangs, and says so."""
 
+_BENCH = 15.0
+"""Seconds that a benchmark may take; with its first runs it must fit a session."""
+
 _REACH = 5.0
 _RESTART = 12.0
 _BUSY = SESSION + 10.0
@@ -191,8 +194,12 @@ class Clock(Invoke):
                 arguments = self._arguments(remote)
                 self._function(remote, module)
                 name = "main" if self.threads == 1 else "main_parallel"
+                began = time.perf_counter()
+                module[name](*arguments)
+                once = time.perf_counter() - began
+                rounds = max(1, min(self.rounds, int(_BENCH / max(once, 0.02))))
                 evaluator = module.time_evaluator(
-                    name, remote.cpu(0), number=1, repeat=self.rounds, min_repeat_ms=20
+                    name, remote.cpu(0), number=1, repeat=rounds, min_repeat_ms=20
                 )
                 return [float(t) for t in evaluator(*arguments).results]
         except Exception as error:
@@ -211,12 +218,15 @@ class Device:
 
     def __init__(self, address: Address, seconds: float = ANSWER) -> None:
         self.address = address
+        self._lock = threading.Lock()
         self._pool = Pool(1, seconds, patience=1.0)
         self._pool.__enter__()
 
     def __call__(self, job: Any) -> Any:
         """What a job returns; ``BackendError`` where the device is lost or does not answer."""
-        result = next(iter(self._pool.results({"job": job})))[1]
+        with self._lock:
+            results = dict(self._pool.results({"job": job}))
+        result = results["job"]
         if isinstance(result, Lost):
             raise BackendError(f"device {self.address}: {result.why}")
         if isinstance(result, str):

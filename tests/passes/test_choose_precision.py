@@ -200,11 +200,20 @@ def test_a_clamp_belongs_to_its_layer() -> None:
     b = Builder()
     output = b.op("Relu", b.conv(b.x, 4))
 
-    def times(op: str, name: str) -> float:
-        return {"Conv": 10e-6, "Relu": 0.0, "QConv": 8e-6}.get(op, 0.0)
+    class Fused(Scripted):
+        """A clamp costs something in the integer network only."""
 
-    _, context = dynamic(b, output, Scripted(times))
-    assert context.chosen_float == {}
+        def seconds(self, graph: Graph) -> dict[str, float] | None:
+            integer = any(n.op.name == "QConv" for n in graph.nodes)
+            clamp = 6e-6 if integer else 0.0
+            cost = {"Conv": 10e-6, "Relu": clamp, "QConv": 8e-6}
+            return {
+                name: sum(cost.get(n.op.name, 0.0) for n in graph.nodes if n.name == name)
+                for name in {n.name for n in graph.nodes}
+            }
+
+    _, context = dynamic(b, output, Fused(by_op(set())))
+    assert len(context.chosen_float) == 2, "the layer and its clamp"
 
 
 def test_other_nodes_of_a_dynamic_network_say_why_they_are_float() -> None:

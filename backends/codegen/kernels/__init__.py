@@ -1,13 +1,13 @@
 """Kernel templates for x86 and ARM: convolution, matrix product and depthwise convolution.
 
-``select`` finds the template of a workload; ``compile_kernel`` (in ``.compile``) makes an object
+``templates`` finds those of a workload; ``compile_kernel`` (in ``.compile``) makes an object
 file from its PrimFunc. Importing this package imports tvm.
 """
 
 from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import Epilogue, FloatEpilogue, Residual
-from .selection import VERSION, select, templates
+from .selection import VERSION, templates
 from .template import Knobs, Template, default_knobs, start
 from .view import View
 
@@ -22,7 +22,6 @@ __all__ = [
     "Template",
     "View",
     "default_knobs",
-    "select",
     "start",
     "templates",
 ]

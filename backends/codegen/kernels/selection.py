@@ -26,18 +26,13 @@ VERSION = 1
 """Of all templates: raised when what one of them generates gets faster or slower."""
 
 
-def select(workload: ConvWorkload, features: frozenset[str]) -> Template:
-    """The fastest template for ``workload``, by estimate.
+def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
+    """All templates worth measuring, by name, the best guess first.
 
     ``features``: names as of LLVM ("amx-int8", "avx512vnni", "avx512vbmi", "avx512f", "avxvnni",
     "avx2"; "neon", "dotprod", "i8mm", on armv7 "vfp4"). Raises ValueError for a cpu with neither
     AVX2 nor NEON.
     """
-    return next(iter(templates(workload, features).values()))
-
-
-def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
-    """All templates worth measuring, by name, the best guess first; raises as ``select``."""
     if "neon" in features:
         return _arm(workload, features)
     if "avx2" not in features:

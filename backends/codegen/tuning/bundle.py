@@ -35,7 +35,7 @@ _SCRIPT = Path(__file__).parent / "bundle.sh"
 
 @dataclass(frozen=True)
 class Packed:
-    """What a bundle holds."""
+    """What a bundle holds; ``left``: workloads that there was no time for."""
 
     workloads: int
     kernels: int
@@ -57,7 +57,7 @@ def write_bundle(
     progress.start(f"build {len(order)} workloads", len(order))
     setting = Setting.of(target)
     programs: dict[str, list[dict[str, object]]] = {}
-    failed = built = 0
+    failed = built = done = 0
     with tempfile.TemporaryDirectory(prefix="qc-bundle-") as scratch:
         archive = Path(scratch) / "bundle.tar"
         with tarfile.open(archive, "w") as tar:
@@ -67,6 +67,8 @@ def write_bundle(
                 kernels = candidates(kernel.workload, kernel.features)[:MOST]
                 trials = dict(_compiled(kernels, target, pool))
                 failed += len(kernels) - len(trials)
+                done += 1
+                progress.advance()
                 if not trials:
                     continue
                 name = f"{number:03d}"
@@ -80,7 +82,6 @@ def write_bundle(
                 _add(tar, f"programs/{name}", program.read_bytes(), 0o755)
                 programs[name] = [_description(setting, k) for k in trials]
                 built += len(trials)
-                progress.advance()
             table = {
                 "qc": FORMAT,
                 "target": target.name,
@@ -90,7 +91,7 @@ def write_bundle(
             _add(tar, "bundle.json", json.dumps(table).encode(), 0o644)
             _add(tar, "run.sh", _SCRIPT.read_bytes(), 0o755)
         path.write_bytes(archive.read_bytes())
-    return Packed(len(programs), built, failed, len(order) - len(programs))
+    return Packed(len(programs), built, failed, len(order) - done)
 
 
 def _compiled(
@@ -175,7 +176,7 @@ def _check_build(setting: Setting, path: Path) -> None:
 
 def _timings(text: str, count: int, path: Path) -> list[float | str]:
     try:
-        outcome = parse([line for line in text.split(";") if line])
+        outcome = parse(text.split(";")[:-1])  # what follows the last one is cut
     except ValueError as error:
         raise DataError(f"results {str(path)!r} are damaged: {error}") from error
     return [outcome.timing(k) for k in range(count)]

@@ -100,6 +100,7 @@ static int qc_survives(int k, int limit) {
 }
 
 int main(int count, char **words) {
+  setvbuf(stdout, 0, _IOLBF, 0); /* what was printed outlives a kernel that dies later */
   static int kernels[qc_count];
   static int64_t repeats[qc_count];
   int64_t each = count > 1 ? atoll(words[1]) : 8;
@@ -116,8 +117,10 @@ int main(int count, char **words) {
   }
   int64_t end = qc_now() + each * chosen * 1000000;
   for (int turn = 0; chosen && (turn < 7 || qc_now() < end); turn++)
-    for (int i = 0; i < chosen; i++)
+    for (int i = 0; i < chosen; i++) {
+      alarm(limit);
       printf("%d %.3f\n", kernels[i], (double)qc_measure(kernels[i], repeats[i]) / repeats[i]);
+    }
   return 0;
 }
 #endif

@@ -7,7 +7,7 @@ from ..program import Kernel, Program, Storage
 from ..template import TemplateKernel
 from ..worker import Compile
 from .measurer import Measurer, Timing
-from .trial import Operand, Trial, make_trial, operands_of
+from .trial import MOST, Operand, Trial, make_trial, operands_of
 
 GROUP = 16
 """Kernels of one timing program."""
@@ -43,6 +43,8 @@ class Profiler:
     def measure(self, program: Program) -> dict[str, float]:
         """Seconds of one call by symbol; what cannot be measured is estimated."""
         wanted = {s: k for s, k in program.kernels.items() if k not in self._known}
+        for symbol in [s for s in wanted if len(_operands(program, s)) > MOST]:
+            self._known[wanted.pop(symbol)] = f"takes more than {MOST} operands"
         names = {f"qc_trial_{i}": symbol for i, symbol in enumerate(wanted)}
         jobs = {n: Compile(wanted[s], n, self._target) for n, s in names.items()}
         trials: dict[str, Trial] = {}

@@ -215,11 +215,14 @@ class Database:
         self.decisions.append(decision)
         self._write(decision.line())
 
-    def decision(self, setting: Setting, network: str, measurer: str) -> dict[str, str] | None:
-        """What was last decided for a network: by ``measurer`` if it did, else by anybody."""
+    def decision(
+        self, setting: Setting, network: str, measurer: str, only: bool = False
+    ) -> dict[str, str] | None:
+        """What ``measurer`` last decided for a network; else, unless ``only``, anybody."""
         found = [d for d in self.decisions if d.network == network and d.setting == setting]
         own = [d for d in found if d.measurer == measurer]
-        return dict((own or found)[-1].floats) if found else None
+        chosen = own if own or only else found
+        return dict(chosen[-1].floats) if chosen else None
 
     def results(
         self, setting: Setting, measurer: str, workload: ConvWorkload

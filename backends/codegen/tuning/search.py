@@ -8,7 +8,7 @@ every workload meet once more, so that luck does not decide.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Protocol
 
@@ -83,13 +83,6 @@ class Task:
         """Seconds of all its calls with the best kernel; 0 while nothing is known."""
         return self.calls * self.seconds.get(self.best, 0.0)
 
-    @property
-    def gain(self) -> float:
-        """How many times faster than the default."""
-        if self.default not in self.seconds:
-            return 1.0
-        return self.seconds[self.default] / self.seconds[self.best]
-
 
 @dataclass
 class Tuner:
@@ -122,7 +115,10 @@ class Tuner:
         setting = Setting.of(self.target)
         known = self.database.results(setting, self.measurer.name, kernel.workload)
         every = candidates(kernel.workload, kernel.features)
-        return Task(kernel, calls, [k for k in every if k not in known], known)
+        waiting = [k for k in every if k not in known]
+        if waiting:  # the finals of a search that was cut short are none any more
+            known = {k: replace(r, final=False) for k, r in known.items()}
+        return Task(kernel, calls, waiting, known)
 
     def _next(self, tasks: Sequence[Task]) -> list[Task]:
         """The most promising workloads: unknown ones first, by their estimates."""
