@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = api.tune_bundle(job, folder / "b.tar")
     assert found["workloads"] == 2
     assert found["failed"] == found["left"] == 0
-    with tarfile.open(folder / "b.tar") as tar:
-        tar.extractall(folder / "device", filter="data")
+    (folder / "device").mkdir()
+    subprocess.run(["tar", "xf", "../b.tar"], cwd=folder / "device", check=True)
     return folder
 
 
