@@ -107,7 +107,8 @@ def _supervise(args: argparse.Namespace) -> int:
     # processor for a hyperthread, unless it is told their number.
     processors = str(os.cpu_count() or 1)
     environment = {"TVM_NUM_THREADS": processors, **os.environ, "TVM_USE_RUNTIME_LIB": "1"}
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell ignores the first one
+        signal.signal(number, _interrupt)
     child, failures = None, 0
     try:
         while failures < _ATTEMPTS:
