@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
@@ -114,7 +114,7 @@ def compile_to(
         measurer = None
         if job.tune is not None:
             measurer = stack.enter_context(job.where.measurer(target))
-        cost = stack.enter_context(TargetCost(target, database, measurer))
+        cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None:

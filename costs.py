@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .ir.errors import BackendError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TargetCost:
-    """The ``Cost`` of passes; a context, in which ``measurer`` (None: nobody) is asked."""
+    """The ``Cost`` of passes, by what ``measurer`` (None: nobody) says; to be closed."""
 
     def __init__(
         self, target: Target, database: Database, measurer: Measurer | None = None
@@ -29,17 +28,8 @@ class TargetCost:
         self._profiler: Profiler | None = None
         self._open = ExitStack()
 
-    def __enter__(self) -> TargetCost:
-        """Nothing is started before it is needed."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the processes that compiled."""
+    def close(self) -> None:
+        """End the processes that compiled, if there were any."""
         self._open.close()
 
     @property
@@ -56,7 +46,7 @@ class TargetCost:
         name = self._measurer.name if self._measurer else measurer_here(self._target)
         choices = Choices(self._target, self._database, name)
         try:
-            program = lower(graph, self._target.features, choices)
+            program = lower(graph, self._target.features, choices, keep_constants=False)
         except BackendError:
             return None
         if self._measurer is None:

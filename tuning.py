@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -76,7 +76,7 @@ def workloads_of(graph: Graph, target: Target) -> dict[TemplateKernel, int]:
     from .backends.codegen.lower import lower
     from .backends.codegen.template import TemplateKernel
 
-    program = lower(graph, target.features)
+    program = lower(graph, target.features, keep_constants=False)
     calls = Counter(call.symbol for call in program.calls)
     return {
         kernel: calls[symbol]
@@ -134,12 +134,12 @@ class Where:
     def measurer(self, target: Target) -> Iterator[Measurer]:
         """Who measures; ``BackendError`` where a device cannot be worked with."""
         from .backends.codegen.address import Address
-        from .backends.codegen.tuning.devices import Devices
+        from .backends.codegen.tuning.devices import devices
         from .backends.codegen.tuning.measurer import Local
 
         if address := self.device or self.tracker:
-            with Devices(target, Address.parse(address, self.key or "")) as devices:
-                yield devices
+            with devices(target, Address.parse(address, self.key or "")) as found:
+                yield found
         else:
             yield Local(target)
 
@@ -243,7 +243,7 @@ def _graph(
         from .compiler import prepare
         from .costs import TargetCost
 
-        with TargetCost(target, database, measurer) as cost:
+        with closing(TargetCost(target, database, measurer)) as cost:
             return prepare(job, target, cost, show).stages.folded
     from .backends.codegen.artifact import read_manifest
     from .ir.text import load
@@ -295,12 +295,8 @@ def _row(task: Task) -> Facts:
         "failed": failed,
         "left": len(task.waiting),
         "template": best.name,
-        "knobs": _plain(vars(best.knobs)),
+        "knobs": dict(vars(best.knobs)),
     }
-
-
-def _plain(knobs: Mapping[str, object]) -> Facts:
-    return dict(knobs)
 
 
 def _micros(seconds: float | None) -> float | None:

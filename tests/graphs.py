@@ -54,6 +54,16 @@ class Builder:
         return [{"x": self.rng.normal(0, 1, shape).astype(np.float32)} for _ in range(count)]
 
 
+def three_convolutions() -> Builder:
+    """Workloads enough for a search of many seconds, so that it can be interrupted."""
+    b = Builder((1, 16, 6, 6))
+    x = b.x
+    for channels in (32, 48, 64):
+        x = b.op("Relu", b.conv(x, channels))
+    b.done(x)
+    return b
+
+
 def residual_net(seed: int = 0) -> Builder:
     """Batch norm, residual add, depthwise, SiLU, concat, pooling, a linear classifier, softmax."""
     b = Builder(seed=seed)

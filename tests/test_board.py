@@ -1,15 +1,12 @@
 """An emulated 64-bit ARM board: run, bench and tune there, with the server killed in the middle."""
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import Builder
+from graphs import three_convolutions
 
 pytest.importorskip("tvm")
 pytest.importorskip("ziglang")
@@ -17,24 +14,14 @@ pytest.importorskip("ziglang")
 from qc import Artifact, api
 from qc.ir.errors import BackendError
 
+from .searches import searching, times_measured
 from .servers import Server, board_serving
-from .test_cli import START
 
 pytestmark = pytest.mark.slow
 
 
-def network() -> Builder:
-    """Workloads enough for a search of half a minute, so that it can be interrupted."""
-    b = Builder((1, 16, 6, 6))
-    x = b.x
-    for channels in (32, 48, 64):
-        x = b.op("Relu", b.conv(x, channels))
-    b.done(x)
-    return b
-
-
 def feeds() -> list[dict[str, np.ndarray]]:
-    return network().feeds(8)
+    return three_convolutions().feeds(8)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +33,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def place(board: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("arm")
-    artifact = api.compile(network().graph, calibration=feeds(), target="arm")
+    artifact = api.compile(three_convolutions().graph, calibration=feeds(), target="arm")
     artifact.save(folder / "out")
     return folder
 
@@ -63,7 +50,9 @@ def test_the_board_gives_the_values_of_the_emulator(board: Server, place: Path) 
 
 
 def test_code_for_another_machine_is_refused(board: Server, place: Path) -> None:
-    api.compile_to_directory(api.Job(network().graph, calibration=feeds()), place / "host")
+    api.compile_to_directory(
+        api.Job(three_convolutions().graph, calibration=feeds()), place / "host"
+    )
     with pytest.raises(BackendError, match=r"is aarch64; the code is for x86_64"):
         Artifact.load(place / "host", device=board.address)
 
@@ -71,12 +60,7 @@ def test_code_for_another_machine_is_refused(board: Server, place: Path) -> None
 def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> None:
     """The run ends, the records so far are kept, a restart goes on."""
     path = place / "db.jsonl"
-    words = ["tune", "out", "--device", board.address, "--db", str(path), "--seconds", "200"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, *words], cwd=place, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not path.exists():
-        time.sleep(0.01)
+    process = searching(place / "out", path, "--device", board.address)
     board.kill()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
@@ -92,8 +76,9 @@ def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> 
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [json.dumps(r, sort_keys=True) for r in records[: len(before)]] == before
     assert len(records) > len(before), "the restart goes on"
+    assert max(times_measured(records).values()) == 1, "what was known is not repeated"
     assert {r["measurer"] for r in records} == {"rpc aarch64 0xd0b"}
-    job = api.Job(network().graph, "arm", calibration=feeds(), database=path)
+    job = api.Job(three_convolutions().graph, "arm", calibration=feeds(), database=path)
     report = api.compile_to_directory(job, place / "tuned")
     assert report.tuning is not None
     assert report.tuning["recorded"] == report.tuning["workloads"] == 3

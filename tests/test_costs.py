@@ -1,6 +1,7 @@
 """What graphs cost on this machine: estimated, measured, remembered; and what follows from it."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def network() -> Builder:
 def test_every_node_has_a_cost_and_larger_ones_a_larger(measured: bool) -> None:
     graph = network().graph
     measurer = Local(HOST) if measured else None
-    with TargetCost(HOST, Database(), measurer) as cost:
+    with closing(TargetCost(HOST, Database(), measurer)) as cost:
         found = cost.seconds(graph)
     assert cost.measured == measured
     assert found is not None
@@ -165,7 +166,7 @@ def test_kernels_of_many_operands_are_estimated() -> None:
     """More pointers than the timer takes: no reason to fail."""
     b = Builder((1, 16, 6, 6))
     b.done(b.op("Sum", *[b.conv(b.x, 16, 1) for _ in range(9)]))
-    with TargetCost(HOST, Database(), Local(HOST)) as cost:
+    with closing(TargetCost(HOST, Database(), Local(HOST))) as cost:
         found = cost.seconds(b.graph)
     assert found is not None
     assert all(seconds > 0 for seconds in found.values())

@@ -25,6 +25,9 @@ TIMEOUT = 600.0
 """Seconds after which a session is ended."""
 
 DANGER = "--let-anyone-on-the-network-run-code-here"
+_SHARE_ALL = -3
+"""TVM's ``ThreadGroup::AffinityMode``: any thread on any of the processors given."""
+
 _PAUSE = 1.0
 _ATTEMPTS = 3
 _SERVED = 75
@@ -43,14 +46,6 @@ def main(words: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     top = argparse.ArgumentParser(prog="qc device serve", description=__doc__)
-    add_options(top)
-    top.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
-    top.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
-    return top
-
-
-def add_options(top: argparse.ArgumentParser) -> None:
-    """The options that ``qc device serve`` has too."""
     top.add_argument("--port", type=int, default=PORT, metavar="P", help=f"default: {PORT}")
     top.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                      help=f"where to listen; another one than loopback needs {DANGER}")  # fmt: skip
@@ -60,6 +55,9 @@ def add_options(top: argparse.ArgumentParser) -> None:
     top.add_argument("--key", default="", metavar="K", help="the kind of board, for the tracker")
     top.add_argument("--session-timeout", type=float, default=TIMEOUT, metavar="SECONDS",
                      help=f"end sessions after so long (default: {TIMEOUT:.0f})")  # fmt: skip
+    top.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    top.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
+    return top
 
 
 def refusal(args: argparse.Namespace) -> str:
@@ -103,10 +101,8 @@ def _supervise(args: argparse.Namespace) -> int:
         "--key", args.key, *(["--tracker", args.tracker] if args.tracker else []),
         *([DANGER] if args.open else []),
     ]  # fmt: skip
-    # The runtime library is enough, and loads faster than the compiler.  TVM takes every second
-    # processor for a hyperthread, unless it is told their number.
-    processors = str(os.cpu_count() or 1)
-    environment = {"TVM_NUM_THREADS": processors, **os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    # The runtime library is enough, and loads faster than the compiler.
+    environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell ignores the first one
         signal.signal(number, _interrupt)
     child, failures = None, 0
@@ -162,6 +158,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     server._parse_server_opt = limited  # TVM leaves the limit to the caller alone
     tvm_ffi.register_global_func("qc.describe", describe, override=True)
+    tvm_ffi.register_global_func("qc.threads", spread, override=True)
     tracker = None
     if args.tracker:
         host, _, port = args.tracker.rpartition(":")
@@ -179,6 +176,14 @@ def _serve(args: argparse.Namespace) -> int:
         )
     state.thread.join()
     return _SERVED
+
+
+def spread(threads: int) -> None:
+    """Let as many threads share all processors; TVM takes every second one for a hyperthread."""
+    import tvm_ffi
+
+    processors = [str(p) for p in sorted(os.sched_getaffinity(0))]
+    tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL, threads, processors)
 
 
 def describe() -> str:

@@ -228,14 +228,20 @@ class Lowering:
                 self.copy(place, replace(self._output(value), buffer=self.program.outputs[i]))
 
 
-def lower(graph: Graph, features: frozenset[str], choose: Choose = by_estimate) -> Program:
+def lower(
+    graph: Graph,
+    features: frozenset[str],
+    choose: Choose = by_estimate,
+    keep_constants: bool = True,
+) -> Program:
     """The program of an integer graph with static shapes for a cpu with ``features``.
 
-    ``choose`` says which kernel serves a workload.
+    ``choose`` says which kernel serves a workload; ``keep_constants``: see ``Program``.
     """
     from .rules import RULES
 
-    return Lowering(graph, features, arrange(graph), RULES, choose).run()
+    program = Program(keep_constants)
+    return Lowering(graph, features, arrange(graph), RULES, choose, program).run()
 
 
 def unit_of(dtype: str, channels: int) -> int:

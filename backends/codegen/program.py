@@ -75,8 +75,12 @@ class Call:
 
 @dataclass
 class Program:
-    """Kernels by symbol, the calls in order, constants, and the graph's inputs and outputs."""
+    """Kernels by symbol, the calls in order, constants, and the graph's inputs and outputs.
 
+    Without ``keep_constants`` their bytes are left out: the program can be costed, not run.
+    """
+
+    keep_constants: bool = True
     kernels: dict[str, Kernel] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     inputs: list[Buffer] = field(default_factory=list)
@@ -98,6 +102,8 @@ class Program:
 
     def constant(self, name: str, data: bytes) -> Buffer:
         """A constant; equal bytes are stored once."""
+        if not self.keep_constants:
+            return Buffer(name, len(data), Storage.CONSTANT)
         key = hashlib.sha256(data).digest()
         if key not in self._blobs:
             offset = len(self.constants)

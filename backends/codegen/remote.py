@@ -8,8 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,7 @@ def drop(address: Address) -> None:
     _sessions.pop(address, None)
 
 
-@contextmanager
-def library(address: Address, path: str) -> Iterator[tuple[Any, Any]]:
+def library(address: Address, path: str) -> tuple[Any, Any]:
     """The connection's ``remote`` and the library at ``path``, loaded there once."""
     found = session(address)
     data = Path(path).read_bytes()
@@ -119,7 +117,7 @@ def library(address: Address, path: str) -> Iterator[tuple[Any, Any]]:
     if name not in found.modules:
         found.remote.upload(bytearray(data), name)
         found.modules[name] = found.remote.load_module(name)
-    yield found.remote, found.modules[name]
+    return found.remote, found.modules[name]
 
 
 @dataclass(frozen=True)
@@ -154,13 +152,11 @@ class Invoke:
     def __call__(self) -> list[Array] | Lost:
         """Upload what is not there, run, fetch."""
         try:
-            with library(self.address, self.path) as (remote, module):
-                arguments = self._arguments(remote)
-                self._function(remote, module)(*arguments)
-                outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
-                return [t.numpy() for t in outputs]
-        except OSError as error:
-            return Lost(reason(error))
+            remote, module = library(self.address, self.path)
+            arguments = self._arguments(remote)
+            self._function(remote, module)(*arguments)
+            outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
+            return [t.numpy() for t in outputs]
         except Exception as error:
             drop(self.address)
             return Lost(reason(error))
@@ -174,11 +170,14 @@ class Invoke:
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(a), device=device) for a in arrays]
         return [*tensors, self.threads] if self.threads > 1 else tensors
 
+    @property
+    def _name(self) -> str:
+        return "main" if self.threads == 1 else "main_parallel"
+
     def _function(self, remote: Any, module: Any) -> Any:
-        if self.threads == 1:
-            return module["main"]
-        remote.get_function("runtime.config_threadpool")(1, self.threads)
-        return module["main_parallel"]
+        if self.threads > 1:
+            remote.get_function("qc.threads")(self.threads)
+        return module[self._name]
 
 
 @dataclass(frozen=True)
@@ -190,18 +189,17 @@ class Clock(Invoke):
     def __call__(self) -> list[float] | Lost:  # type: ignore[override]
         """The device's own clock, without the network."""
         try:
-            with library(self.address, self.path) as (remote, module):
-                arguments = self._arguments(remote)
-                self._function(remote, module)
-                name = "main" if self.threads == 1 else "main_parallel"
-                began = time.perf_counter()
-                module[name](*arguments)
-                once = time.perf_counter() - began
-                rounds = max(1, min(self.rounds, int(_BENCH / max(once, 0.02))))
-                evaluator = module.time_evaluator(
-                    name, remote.cpu(0), number=1, repeat=rounds, min_repeat_ms=20
-                )
-                return [float(t) for t in evaluator(*arguments).results]
+            remote, module = library(self.address, self.path)
+            arguments = self._arguments(remote)
+            function = self._function(remote, module)
+            began = time.perf_counter()
+            function(*arguments)
+            once = time.perf_counter() - began
+            rounds = max(1, min(self.rounds, int(_BENCH / max(once, 0.02))))
+            evaluator = module.time_evaluator(
+                self._name, remote.cpu(0), number=1, repeat=rounds, min_repeat_ms=20
+            )
+            return [float(t) for t in evaluator(*arguments).results]
         except Exception as error:
             drop(self.address)
             return Lost(reason(error))

@@ -68,7 +68,8 @@ class Depthwise:
         dots, pixels, width = 4 * Taps.of(workload).vectors, knobs.pixels, workload.y.width
         steps = sum(kind.count * kind.steps for kind in kinds_of(workload, self.lanes))
         spills = max(0, pixels * dots - _UNROLLED_DOTS) if pixels > 1 else 0
-        moved = 8 / min(pixels, 2) + 0.01 * pixels + (8 if width % pixels else 0)
+        moved = 4.0 if pixels == 2 and width % 2 == 0 else 8.0
+        moved += 0.01 * pixels
         return steps * width * (dots / (2 if self.dots else 1) + 16 + moved + spills)
 
     def prim_func(self, workload: ConvWorkload, knobs: DepthwiseKnobs, name: str) -> Any:

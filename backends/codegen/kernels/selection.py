@@ -1,6 +1,6 @@
 """Which template serves a workload on a cpu, decided by the cpu's features alone."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 from .amx import Amx
 from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
@@ -26,6 +26,7 @@ VERSION = 1
 """Of all templates: raised when what one of them generates gets faster or slower."""
 
 
+@lru_cache(maxsize=4096)
 def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
     """All templates worth measuring, by name, the best guess first.
 

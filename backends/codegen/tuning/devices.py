@@ -1,10 +1,10 @@
 """Who times kernels: devices behind TVM's RPC, one by its address or a fleet behind a tracker."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from ....ir.errors import BackendError
 from ....targets.target import Target
@@ -37,8 +37,8 @@ class TimeTrials:
         for _ in range(2):  # a connection may have ended since it was last used
             outcome = Outcome()
             try:
-                with library(self.address, self.path) as (_, module):
-                    self._time(module["qc_measure"], outcome)
+                _, module = library(self.address, self.path)
+                self._time(module["qc_measure"], outcome)
                 if self.address.key:
                     drop(self.address)  # others of the fleet may be waiting for this one
                 return outcome
@@ -68,37 +68,26 @@ class TimeTrials:
                     outcome.seconds.setdefault(k, []).append(spent)
 
 
+@contextmanager
+def devices(target: Target, address: Address) -> Iterator["Devices"]:
+    """Who answers at ``address``; ``BackendError`` for a device that is not fit for ``target``."""
+    with closing(Device(address)) as device:
+        setting = Setting.of(target)
+        found = device.check(target.triple, target.required, setting.tvm)
+        width = device(Count(address)) if address.key else 1
+    with Pool(width, ANSWER, patience=1.0) as pool:
+        yield Devices(target, address, f"rpc {address.key or found}", width, pool)
+
+
+@dataclass(frozen=True)
 class Devices:
-    """A measurer; use it as a context.  ``width``: devices that work side by side."""
+    """A measurer; ``width``: devices that work side by side, one for each child of ``pool``."""
 
-    def __init__(self, target: Target, address: Address) -> None:
-        self.target, self.address = target, address
-        self.name = ""
-        self.width = 1
-
-    def __enter__(self) -> "Devices":
-        """Ask who is there; ``BackendError`` for a device that is not fit for the target."""
-        device = Device(self.address)
-        try:
-            setting = Setting.of(self.target)
-            found = device.check(self.target.triple, self.target.required, setting.tvm)
-            if self.address.key:
-                self.width = device(Count(self.address))
-            self.name = f"rpc {self.address.key or found}"
-        finally:
-            device.close()
-        self._pool = Pool(self.width, ANSWER, patience=1.0)
-        self._pool.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the children."""
-        self._pool.__exit__(kind, error, trace)
+    target: Target
+    address: Address
+    name: str
+    width: int
+    pool: Pool
 
     def measure(self, groups: Sequence[Mapping[str, Trial]]) -> list[dict[str, Timing]]:
         """Every group on a device of its own, then again without those that died."""
@@ -114,7 +103,7 @@ class Devices:
                 path: TimeTrials(self.address, path, tuple(range(len(trials))))
                 for path, trials in zip(libraries, groups, strict=True)
             }
-            first = {path: self._outcome(result) for path, result in self._pool.results(jobs)}
+            first = {path: self._outcome(result) for path, result in self.pool.results(jobs)}
             found = []
             for path, trials in zip(libraries, groups, strict=True):
                 timed = time_all(range(len(trials)), self._again(path, first[path]))
@@ -128,7 +117,7 @@ class Devices:
 
     def _time(self, path: str, kernels: Sequence[int]) -> Outcome:
         job = TimeTrials(self.address, path, tuple(kernels))
-        return self._outcome(next(iter(self._pool.results({path: job})))[1])
+        return self._outcome(next(iter(self.pool.results({path: job})))[1])
 
     def _outcome(self, result: Outcome | Lost | str) -> Outcome:
         """What became of a job; ``BackendError`` for a lost device."""

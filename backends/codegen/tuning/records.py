@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ....ir.errors import BackendError
 from ....targets.target import Target
@@ -86,11 +87,7 @@ class Record:
     @staticmethod
     def parse(line: str) -> "Record":
         """The record of a line; ``ValueError`` for what is none."""
-        table = json.loads(line)
-        if not isinstance(table, dict) or table.pop("qc", None) != FORMAT:
-            raise ValueError("not a record of this format")
-        if table.keys() != {f.name for f in fields(Record)}:
-            raise ValueError("not the fields of a record")
+        table = _table(line, Record)
         knobs = tuple((str(k), int(v)) for k, v in dict(table["knobs"]).items())
         seconds = table["seconds"]
         if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
@@ -119,14 +116,20 @@ class Decision:
     @staticmethod
     def parse(line: str) -> "Decision":
         """The decision of a line; ``ValueError`` for what is none."""
-        table = json.loads(line)
-        if not isinstance(table, dict) or table.pop("qc", None) != FORMAT:
-            raise ValueError("not a decision of this format")
-        if table.keys() != {f.name for f in fields(Decision)}:
-            raise ValueError("not the fields of a decision")
+        table = _table(line, Decision)
         floats = tuple((str(k), str(v)) for k, v in dict(table["floats"]).items())
         setting = Setting.parse(table["setting"])
         return Decision(setting, str(table["measurer"]), str(table["network"]), floats)
+
+
+def _table(line: str, kind: type[Record] | type[Decision]) -> dict[str, Any]:
+    """The JSON of a line; ``ValueError`` unless it has the fields of ``kind``."""
+    table = json.loads(line)
+    if not isinstance(table, dict) or table.pop("qc", None) != FORMAT:
+        raise ValueError("not of this format")
+    if table.keys() != {f.name for f in fields(kind)}:
+        raise ValueError(f"not the fields of a {kind.__name__}")
+    return table
 
 
 def describe(workload: ConvWorkload) -> str:
