@@ -120,8 +120,7 @@ class Graph:
 
     def constant(self, array: Array, name: str = "c", quant: TensorType | None = None) -> Value:
         """Add a constant; ``quant`` overrides its type (a quantized one, say)."""
-        array = np.asarray(array)
-        data = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        data = _contiguous(array)
         return self._own(Value(self.fresh(name), quant or type_of(data), data))
 
     def assign(self, constant: Value, array: Array) -> None:
@@ -130,7 +129,7 @@ class Graph:
         same = (typed.dtype, typed.shape) == (constant.type.dtype, constant.type.shape)
         if not constant.is_constant or not same:
             raise VerifyError(f"{constant!r} cannot hold {typed}")
-        constant.data = np.ascontiguousarray(array)
+        constant.data = _contiguous(array)
 
     def add(
         self,
@@ -314,6 +313,11 @@ class Graph:
     def _forget(self, value: Value) -> None:
         if value.is_constant and not value.uses and not self.is_output(value):
             self._names.pop(value.name, None)
+
+
+def _contiguous(array: Array) -> Array:
+    array = np.asarray(array)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)  # which adds axes
 
 
 def adopt_outputs(graph: Graph, values: Iterable[Value]) -> None:

@@ -41,7 +41,9 @@ class Canonicalize(Pass):
         counts: Counter[str] = Counter()
         while True:
             counts["constant"] += fold_constants(graph)
-            fired = rewrite(graph, [*SHAPES, *LINEAR, *ACTIVATIONS, *NORMS], self.name)
+            # Norms first: a mean inside one is no pooling.
+            fired = rewrite(graph, [*SHAPES, *NORMS], self.name)
+            fired += rewrite(graph, [*LINEAR, *ACTIVATIONS], self.name)
             counts += fired
             if not fired:
                 break

@@ -16,7 +16,8 @@ import numpy as np
 from ..types import Array, Dim, Shape, TensorType
 
 if TYPE_CHECKING:
-    from ..graph import Value
+    from ..coupling.relations import Relations
+    from ..graph import Node, Value
 
 Operands = Sequence["Value | None"]
 
@@ -39,6 +40,10 @@ class Op:
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         """The results for numpy operands: the reference semantics."""
         raise NotImplementedError(self.name)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        """State how the axes of operands and results correspond; here: that nothing is known."""
+        relations.pin_all(node, f"op {self.name}")
 
     def attributes(self) -> dict[str, object]:
         """The attributes that differ from their defaults, by name."""

@@ -1,14 +1,20 @@
 """Arithmetic, one element at a time; operands broadcast as in numpy."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..types import DTYPES, Array, TensorType
 from .base import Op, Operands, broadcast, given, operand
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 class Unary(Op):
@@ -28,6 +34,9 @@ class Unary(Op):
         x = given(ins)
         with np.errstate(all="ignore"):
             return [np.asarray(self.compute(x)).astype(x.dtype, copy=False)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
 
 
 class Exp(Unary):
@@ -128,6 +137,9 @@ class Cast(Op):
         with np.errstate(all="ignore"):
             return [given(ins).astype(self.to)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
+
 
 @dataclass(frozen=True)
 class Clip(Unary):
@@ -162,6 +174,9 @@ class Variadic(Op):
     def combine(self, a: Array, b: Array) -> Array:
         """The function of two operands."""
         return np.asarray(type(self).function(a, b))
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
 
 
 class Binary(Variadic):
@@ -271,3 +286,6 @@ class Where(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.where(given(ins, 0).astype(bool), given(ins, 1), given(ins, 2))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)

@@ -1,14 +1,21 @@
 """Convolutions, products of matrices and pooling (ONNX semantics, explicit padding)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, broadcast, given, operand, optional, patches, window_output
 from .dims import known, plus, product, window
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Axis, Relations
+    from ..graph import Node
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,26 @@ class Conv(Op):
         weights = w.reshape(1, g, w.shape[0] // g, -1)
         return np.asarray(np.matmul(weights, columns)).reshape(x.shape[0], w.shape[0], *sizes)
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, w, y = node.operands[0], node.operands[1], node.output
+        c, o = relations.axis(x, 1), relations.axis(y, 1)
+        w_out, w_in = relations.axis(w, 0), relations.axis(w, 1)
+        relations.same(w_out, o)
+        if self.group == 1:
+            relations.same(c, w_in)
+            relations.contract(node, 0, c)
+        elif self.group == w.shape[1] * self.group:
+            multiplier = relations.virtual("multiplier", w.shape[0] // self.group)
+            relations.product([c, multiplier], [o])
+        else:
+            groups = relations.virtual("groups", self.group)
+            relations.product([c], [groups, w_in])
+            relations.product([o], [groups, relations.virtual("outputs", w.shape[0] // self.group)])
+            relations.contract(node, 0, c)
+        for bias in node.operands[2:]:
+            relations.same(relations.axis(bias, 0), o)
+        relations.spatial(x, w, y)
+
 
 @dataclass(frozen=True)
 class ConvTranspose(Op):
@@ -130,6 +157,22 @@ class ConvTranspose(Op):
         y = y[(slice(None), slice(None), *inner)]
         return [y if b is None else np.add(y, b.reshape(-1, *(1,) * n))]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, w, y = node.operands[0], node.operands[1], node.output
+        c, o = relations.axis(x, 1), relations.axis(y, 1)
+        w_in, w_out = relations.axis(w, 0), relations.axis(w, 1)
+        relations.same(c, w_in)
+        if self.group == 1:
+            relations.same(w_out, o)
+        else:
+            groups = relations.virtual("groups", self.group)
+            relations.product([c], [groups, relations.virtual("inputs", w.shape[0] // self.group)])
+            relations.product([o], [groups, w_out])
+        relations.contract(node, 0, c)
+        for bias in node.operands[2:]:
+            relations.same(relations.axis(bias, 0), o)
+        relations.spatial(x, w, y)
+
 
 class MatMul(Op):
     """``a[..., M, K] @ b[..., K, N]`` with numpy's rules (one-dimensional operands included)."""
@@ -149,6 +192,20 @@ class MatMul(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.asarray(np.matmul(given(ins), given(ins, 1)))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        left, right = (relations.axes(v) for v in node.operands)
+        out = relations.axes(node.output)
+        relations.same(left[-1], right[max(len(right) - 2, 0)])
+        relations.contract(node, 0, left[-1])
+        if len(right) > 1:
+            relations.same(right[-1], out[-1])
+            out = out[:-1]
+        if len(left) > 1:
+            relations.same(left[-2], out[-1])
+            out = out[:-1]
+        relations.aligned(left[:-2], out)
+        relations.aligned(right[:-2], out)
 
 
 @dataclass(frozen=True)
@@ -184,6 +241,17 @@ class Gemm(Op):
         if c is None:
             return [y]
         return [np.add(y, c if self.beta == 1 else np.multiply(c, a.dtype.type(self.beta)))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        a, b = (relations.axes(v) for v in node.operands[:2])
+        m, k = a[:: -1 if self.trans_a else 1]
+        k2, n = b[:: -1 if self.trans_b else 1]
+        rows, columns = relations.axes(node.output)
+        for pair in ((m, rows), (k, k2), (n, columns)):
+            relations.same(*pair)
+        relations.contract(node, 0, k)
+        for bias in node.operands[2:]:
+            relations.broadcast(bias, node.output)
 
 
 @dataclass(frozen=True)
@@ -223,6 +291,12 @@ class Pool(Op):
         for tap in combinations(*map(range, self.kernel)):
             combine(y, padded[_tap(tap, sizes, self.strides, self.dilations)], out=y)
         return y
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        for k in range(2):
+            relations.same(relations.axis(x, k), relations.axis(y, k))
+        relations.spatial(x, y)
 
 
 class MaxPool(Pool):
@@ -277,6 +351,17 @@ class GlobalPool(Op):
             raise ValueError(f"{x} has no spatial axes")
         return [TensorType(x.dtype, (*x.shape[:2], *(1 for _ in x.shape[2:])))]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        for k, axis in enumerate(relations.axes(node.operands[0])):
+            if k < 2:
+                relations.same(axis, relations.axis(node.output, k))
+            else:
+                self.over(relations, node, axis)
+
+    def over(self, relations: Relations, node: Node, axis: Axis) -> None:
+        """State what becomes of a spatial axis."""
+        relations.pin(axis, "spatial position", permutable=True)
+
 
 class GlobalAveragePool(GlobalPool):
     """Mean over all spatial axes, summed in float64."""
@@ -285,6 +370,9 @@ class GlobalAveragePool(GlobalPool):
         x = given(ins)
         mean = np.mean(x, tuple(range(2, x.ndim)), keepdims=True, dtype=np.float64)
         return [mean.astype(x.dtype)]
+
+    def over(self, relations: Relations, node: Node, axis: Axis) -> None:
+        relations.contract(node, 0, axis)
 
 
 class GlobalMaxPool(GlobalPool):

@@ -1,13 +1,20 @@
 """Resize: one line per coordinate rule, an interpolation matrix per axis."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, operand
 from .dims import known
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 @dataclass(frozen=True)
@@ -158,3 +165,16 @@ class Resize(Op):
             raise ValueError(f"mode {self.mode!r} is not supported")
         moved = np.moveaxis(y, axis, -1)
         return np.moveaxis(np.matmul(moved, self.weights(size, out, scale).T), -1, axis)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        if self.scales is None and self.sizes is None:
+            relations.pin_all(node, "resized by data")
+            return
+        moved = self.moved_axes(x.shape, y.shape)
+        for k, (a, b) in enumerate(zip(relations.axes(x), relations.axes(y), strict=True)):
+            if k in moved:
+                relations.pin(a, "spatial position")
+                relations.pin(b, "spatial position")
+            else:
+                relations.same(a, b)
