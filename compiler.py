@@ -209,21 +209,21 @@ def _context(
 def _run_passes(
     graph: Graph, passes: Sequence[Pass], context: Context
 ) -> tuple[PassManager, Stages, Ledger]:
-    """Run all passes; keep the graph before the first lossy and before the first lowering one."""
+    """Run all passes; keep the graph before the first that quantizes and the first that lowers."""
     PassManager(passes).check_order(graph.properties)
-    lossy = _first(passes, Kind.LOSSY)
-    lowering = max(lossy, _first(passes, Kind.LOWERING))
-    manager = PassManager(passes[:lossy])
+    coded = _first(passes, lambda p: "quantized" in p.establishes)
+    lowering = max(coded, _first(passes, lambda p: p.kind is Kind.LOWERING))
+    manager = PassManager(passes[:coded])
     real, ledger = manager.run(graph, context)
-    manager.passes = passes[lossy:lowering]
+    manager.passes = passes[coded:lowering]
     quantized, ledger = manager.run(real, context, ledger)
     manager.passes, context.evaluate = passes[lowering:], None
     folded, ledger = manager.run(quantized, context, ledger)
     return manager, Stages(real, quantized, folded), ledger
 
 
-def _first(passes: Sequence[Pass], kind: Kind) -> int:
-    return next((i for i, p in enumerate(passes) if p.kind is kind), len(passes))
+def _first(passes: Sequence[Pass], wanted: Callable[[Pass], bool]) -> int:
+    return next((i for i, p in enumerate(passes) if wanted(p)), len(passes))
 
 
 def _write(

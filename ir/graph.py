@@ -218,6 +218,11 @@ class Graph:
                 del self._names[name]
         return removed
 
+    def become(self, other: Graph) -> None:
+        """Take over everything of ``other``, which must not be used any more."""
+        for name, content in vars(other).items():
+            setattr(self, name, content)
+
     def rename(self, value: Value, name: str) -> None:
         """Give ``value`` another, free name."""
         if name != value.name:

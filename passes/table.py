@@ -16,8 +16,10 @@ PASSES: dict[str, str] = {
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-dynamic": "fold_dynamic:FoldDynamic",
     "fold-integers": "fold_integers:FoldIntegers",
+    "prune-channels": "prune_channels:PruneChannels",
     "quantize": "quantize:QuantizeStatic",
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
+    "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
 }
 
 
