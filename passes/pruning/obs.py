@@ -24,6 +24,9 @@ from .readers import Reader
 DAMPING = 0.01
 """Of the mean variance of a layer's inputs, added to every variance."""
 
+TOGETHER = 64
+"""The least important 64th of a group goes at once, and what stays is scored anew."""
+
 SCARCE = 10.0
 """How much more is added where there are as few vectors as inputs."""
 
@@ -38,16 +41,18 @@ def eliminate(
     """
     parts = [p for r in readers for p in _parts(group, r, moments[r.name])]
     alive = np.arange(len(group))
-    order, errors = [], []
+    order: list[int] = []
+    errors: list[Array] = []
     while len(alive) > 1:
         scores = sum((p.scores(alive) for p in parts), np.zeros(len(alive)))
-        at = int(np.argmin(scores))
-        for part in parts:
-            part.remove(int(alive[at]))
-        order.append(int(alive[at]))
-        errors.append(float(scores[at]))
-        alive = np.delete(alive, at)
-    return group.channels[[*order, int(alive[0])]], np.array([*errors, np.inf])
+        count = min(max(1, len(alive) // TOGETHER), len(alive) - 1)
+        least = np.argsort(scores, kind="stable")[:count]
+        lost = sum(part.remove(alive[least]) for part in parts)
+        own = np.maximum(scores[least], 1e-30)
+        order.extend(alive[least].tolist())
+        errors.append(own * (lost / own.sum()))
+        alive = np.delete(alive, least)
+    return group.channels[[*order, int(alive[0])]], np.concatenate([*errors, [np.inf]])
 
 
 class _Part:
@@ -75,15 +80,18 @@ class _Part:
         own = self.weights[:, columns].transpose(1, 2, 0)
         return np.asarray((own * np.linalg.solve(blocks, own)).sum((1, 2)) / self.power)
 
-    def remove(self, channel: int) -> None:
-        """Take a channel's columns out and update the others."""
-        p = self.columns[channel]
+    def remove(self, channels: Array) -> float:
+        """Take channels out together and update what stays; the error that this makes."""
+        p = np.concatenate([self.columns[c] for c in channels])
         if not len(p):
-            return
+            return 0.0
+        own = self.weights[:, p]
         gain = np.linalg.solve(self.inverse[np.ix_(p, p)], self.inverse[p])
-        self.weights -= self.weights[:, p] @ gain
+        error = float((own.T * np.linalg.solve(self.inverse[np.ix_(p, p)], own.T)).sum())
+        self.weights -= own @ gain
         self.inverse -= self.inverse[:, p] @ gain
         self.weights[:, p] = 0
+        return error / self.power
 
 
 def _parts(group: ChannelGroup, reader: Reader, moments: Moments) -> list[_Part]:

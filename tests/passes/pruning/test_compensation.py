@@ -80,7 +80,7 @@ def test_elimination_one_by_one_is_elimination_at_once() -> None:
     reader = next(r for r in readers(coupling) if np.isin(r.elements, group.channels).any())
     (part,) = _parts(group, reader, moments[reader.name])
     for channel in (5, 1, 6):
-        part.remove(channel)
+        part.remove(np.array([channel]))
     h, w = (
         damped(moments[reader.name].covariance[0], moments[reader.name].evidence),
         reader.layer.weights()[0].reshape(6, -1),
@@ -105,7 +105,7 @@ def test_the_predicted_error_is_the_error() -> None:
     h, w = moments[reader.name].covariance[0], reader.layer.weights()[0].reshape(6, -1)
     (part,) = _parts(group, reader, moments[reader.name])
     for c in order[:4]:
-        part.remove(int(np.flatnonzero(group.channels == c)[0]))
+        part.remove(np.flatnonzero(group.channels == c))
     lost = w - part.weights
     actual = np.trace(lost @ damped(h, moments[reader.name].evidence) @ lost.T) / np.trace(
         w @ h @ w.T
