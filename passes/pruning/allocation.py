@@ -22,6 +22,9 @@ from ...ir.errors import PassError
 from ...ir.types import Array
 from .budget import Budget
 
+CLOSE = 0.98
+"""An allocation that uses this much of its budget is close enough."""
+
 SWEEPS = 8
 """Rounds over all groups for one price; allocations settle after three or four."""
 
@@ -116,7 +119,25 @@ def rate_distortion(limits: Limits, curves: list[Array]) -> Array:
 
 
 def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
-    """Give back the channels that still fit, the most important per cost first."""
+    """Give back the channels that still fit, the most important per cost first.
+
+    In a network of few channels none may fit though much is left: then a group gives some up for
+    others, if that comes closer to the limit.
+    """
+    best = _refill(limits, kept, gains, -1)
+    if limits.budget.cost(best) >= CLOSE * limits.limit:
+        return best
+    trials = [best]
+    for g in range(len(kept)):
+        for count in limits.choices(g)[limits.choices(g) < best[g]]:
+            trial = best.copy()
+            trial[g] = count
+            trials.append(_refill(limits, trial, gains, g))
+    return max(trials, key=limits.budget.cost)
+
+
+def _refill(limits: Limits, kept: Array, gains: list[Array], fixed: int) -> Array:
+    """Channels given back one step at a time to all groups but ``fixed``."""
     budget, kept = limits.budget, kept.copy()
     while True:
         best, most = -1, -np.inf
@@ -125,7 +146,7 @@ def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
             trial = kept.copy()
             trial[g] = min(size, kept[g] + limits.step[g])
             extra = budget.cost(trial) - now
-            if trial[g] == kept[g] or now + extra > limits.limit:
+            if g == fixed or trial[g] == kept[g] or now + extra > limits.limit:
                 continue
             worth = float(gains[g][size - trial[g] : size - kept[g]].sum()) / max(extra, 1e-30)
             if worth > most:

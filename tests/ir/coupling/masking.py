@@ -15,16 +15,6 @@ from qc.ir.verify import verify
 Arrays = dict[str, np.ndarray]
 
 
-def random_feed(graph: Graph, rng: np.random.Generator) -> Arrays:
-    """Normal numbers, and small indices for integer inputs."""
-    return {
-        v.name: rng.standard_normal(v.shape).astype(v.type.dtype)
-        if v.type.is_float
-        else rng.integers(0, 60, v.shape).astype(v.type.dtype)
-        for v in graph.inputs
-    }
-
-
 def some(
     coupling: Coupling,
     groups: Iterable[ChannelGroup],

@@ -7,6 +7,7 @@ import pytest
 from graphs import Builder, residual_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo_networks import random_feed
 
 from qc.ir.actions import delete, mask, permute
 from qc.ir.coupling import Coupling
@@ -14,7 +15,7 @@ from qc.ir.errors import PassError
 from qc.ir.evaluate import evaluate
 from qc.ir.graph import Graph
 
-from .masking import difference, random_feed, some
+from .masking import difference, some
 from .random_float_networks import Maps, transformer
 
 TOLERANCE = 1e-5

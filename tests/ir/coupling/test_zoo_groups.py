@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from zoo_networks import ZOO, network, random_feed
 
 from qc.ir.actions import permute
 from qc.ir.coupling import Coupling
 from qc.ir.evaluate import evaluate
-from qc.ir.graph import Graph
-from qc.ir.untie import untie
-from qc.loading import load_concrete
-from qc.passes.canonicalize import Canonicalize
-from qc.passes.context import Context
 
-from .masking import difference, random_feed, some
+from .masking import difference, some
 
-ZOO = Path(os.environ.get("QC_ZOO") or Path(__file__).parents[4] / "shared" / "zoo") / "models"
 pytestmark = pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
 
 EXPECTED = {
@@ -43,22 +35,6 @@ EXPECTED = {
 """Deletable groups and channels in them."""
 
 SLOW = {"FastestDet", "mamba_shakespeare_outliers_all", "vit_cifar10_outliers"}
-
-
-def network(name: str) -> Graph:
-    graph = load_concrete(
-        ZOO / f"{name}.onnx",
-        {},
-        lambda specs: {
-            s.name: tuple(
-                d if isinstance(d, int) else (1, 128)[i > 0] for i, d in enumerate(s.shape)
-            )
-            for s in specs
-        },
-    ).copy()
-    Canonicalize().apply(graph, Context())
-    untie(graph)
-    return graph
 
 
 @pytest.mark.parametrize("name", EXPECTED)
