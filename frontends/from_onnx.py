@@ -19,8 +19,10 @@ from ..ir.errors import FrontendError, VerifyError, nearest
 from ..ir.graph import Graph, Origin, Value
 from ..ir.ops import Cast, Identity, Opaque
 from ..ir.types import Dim, TensorType
-from .onnx_file import STANDARD, decode, opset, ordered, read, title
-from .onnx_inputs import input_type
+from .onnx_control import CONTROL, Enclosed
+from .onnx_file import STANDARD, captured, decode, modern, ordered, read, title, versions
+from .onnx_functions import formal, function_of, has_function, instance
+from .onnx_inputs import dtype_name, input_type
 from .onnx_rules import RULES
 from .onnx_rules.shapes import half_to_single
 from .onnx_site import Site, Unsupported
@@ -65,7 +67,8 @@ class _Importer:
     unsupported: dict[str, None] = field(default_factory=dict)
 
     def run(self) -> Graph:
-        self.opset = opset(self.proto)
+        self.proto = modern(self.proto)
+        self.versions = versions(self.proto)
         source = decode(self.proto)
         self.graph.name = source.name or "graph"
         self.builder = Builder(self.graph)
@@ -137,12 +140,15 @@ class _Importer:
     def _convert(
         self, node: gs.Node, operands: tuple[Value | None, ...], lost: bool, env: Env
     ) -> Sequence[Value | _Lost]:
-        foreign = (node.domain or "") not in STANDARD
-        if not foreign and node.op not in RULES and node.op != "If":
-            known = onnx.defs.has(node.op, self.opset)
-            raise Unsupported("" if known else f"no such op; {nearest(node.op, RULES)}")
+        standard = (node.domain or "") in STANDARD
+        foreign = not standard and not self._is_defined(node)
+        own = standard and (node.op in RULES or node.op in CONTROL)
         if lost:
+            if not foreign and not own and not has_function(node, self._version(node)):
+                raise Unsupported
             return [_Lost() for _ in node.outputs]
+        if not foreign and not own:
+            return self._expand(node, operands)
         site = Site(
             node.op, title(node), self.opset, _attributes(node), operands,
             tuple(t.name for t in node.outputs), self.builder,
@@ -150,24 +156,114 @@ class _Importer:
         try:
             if foreign:
                 return self._opaque(node, site)
-            if node.op == "If":
-                return self._branch(node, site, env)
-            return RULES[node.op](site)
+            if node.op in CONTROL:
+                return self._control(node, site, env)
+            try:
+                return RULES[node.op](site)
+            except Unsupported as reason:
+                return self._expand(node, operands, str(reason))
         except (VerifyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise FrontendError(f"{site.where}: {error}") from error
 
-    def _branch(self, node: gs.Node, site: Site, env: Env) -> Sequence[Value | _Lost]:
-        """The results of the branch that a constant condition takes."""
-        condition = self.builder.static(site.input(0))
-        if condition is None:
-            raise Unsupported("its condition is not constant")
-        branch = node.attrs["then_branch" if bool(condition.reshape(())) else "else_branch"]
-        inner = dict(env)
-        self._nodes(branch, inner)
-        for tensor in branch.outputs:
-            if isinstance(tensor, gs.Constant) and tensor.name not in inner:
-                inner[tensor.name] = self._constant(tensor)
-        return [inner[t.name] for t in branch.outputs]
+    def _expand(
+        self, node: gs.Node, operands: tuple[Value | None, ...], reason: str = ""
+    ) -> Sequence[Value | _Lost]:
+        """The results of a node whose operator ONNX defines by others."""
+        version = self._version(node)
+        body = function_of(node, version, operands)
+        if body is None:
+            known = reason or self._is_defined(node)
+            raise Unsupported(reason if known else f"no such op; {nearest(node.op, RULES)}")
+        inner: Env = {
+            formal(node, name): value
+            for name, value in zip(body.input, operands, strict=False)
+            if value is not None
+        }
+        outer = self.versions
+        self.versions = outer | {o.domain: o.version for o in body.opset_import}
+        try:
+            self._nodes(instance(node, body, version), inner)
+        finally:
+            self.versions = outer
+        wanted = zip(body.output, (t.name for t in node.outputs), strict=False)
+        return [inner[formal(node, name)] if out else _Lost() for name, out in wanted]
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators that count now."""
+        return next(self.versions[d] for d in STANDARD if d in self.versions)
+
+    def _version(self, node: gs.Node) -> int:
+        domain = str(node.domain or "")
+        return self.opset if domain in STANDARD else self.versions.get(domain, 0)
+
+    def _is_defined(self, node: gs.Node) -> bool:
+        """Whether ONNX itself knows the operator."""
+        return bool(onnx.defs.has(node.op, self._version(node), str(node.domain or "")))
+
+    def _control(self, node: gs.Node, site: Site, env: Env) -> Sequence[Value | _Lost]:
+        """The results of a node that holds graphs; a constant condition's branch is taken."""
+        if node.op == "If" and (known := self.builder.static(site.input(0))) is not None:
+            branch = node.attrs["then_branch" if bool(known.reshape(())) else "else_branch"]
+            inner = dict(env)
+            return self._body(branch, inner)
+        graphs = {k: g for k, g in node.attrs.items() if isinstance(g, gs.Graph)}
+        names = dict.fromkeys(name for g in graphs.values() for name in captured(g))
+        outer = {name: env[name] for name in names}
+        if any(isinstance(v, _Lost) for v in outer.values()):
+            return [_Lost() for _ in node.outputs]
+        values = {name: v for name, v in outer.items() if isinstance(v, Value)}
+        known_ = {name: v for name, v in values.items() if self._is_known(v)}
+        passed = {name: v for name, v in values.items() if name not in known_}
+
+        def build(source: gs.Graph, types: Sequence[TensorType], name: str) -> Graph:
+            importer = _Importer(self.proto, {}, Graph(name), self.unsupported)
+            return importer.inner(self, source, types, passed, known_)
+
+        return CONTROL[node.op](site, Enclosed(graphs, tuple(passed.values()), build))
+
+    def _is_known(self, value: Value) -> bool:
+        """Whether an inner graph shall hold ``value`` itself: constants and known shapes."""
+        return value.is_constant or (
+            not value.type.is_float and self.builder.static(value) is not None
+        )
+
+    def inner(
+        self,
+        outer: "_Importer",
+        source: gs.Graph,
+        types: Sequence[TensorType],
+        passed: Mapping[str, Value],
+        known: Mapping[str, Value],
+    ) -> Graph:
+        """The graph of a node's attribute: inputs of ``types``, then what it takes from outside."""
+        self.versions, self.builder = outer.versions, Builder(self.graph)
+        env: Env = {}
+        for tensor, t in zip(source.inputs, types, strict=True):
+            env[tensor.name] = self.graph.input(tensor.name, t)
+        for name, value in passed.items():
+            env[name] = self.graph.input(self.graph.fresh(name), value.type)
+        for name, value in known.items():
+            array = outer.builder.static(value)
+            assert array is not None
+            env[name] = self.builder.constant(array, name)
+        outputs: list[Value] = []
+        for found in self._body(source, env):
+            if isinstance(found, _Lost):
+                raise Unsupported("it holds nodes that are not supported")
+            fixed = found.producer is None or any(found is v for v in outputs)
+            outputs.append(self.graph.add(Identity(), [found]).output if fixed else found)
+        self.graph.outputs = outputs
+        self.graph.prune()
+        return self.graph
+
+    def _body(self, source: gs.Graph, env: Env) -> list[Value | _Lost]:
+        """The outputs of an inner graph, imported into ours."""
+        self._nodes(source, env)
+        for tensor in source.outputs:
+            if isinstance(tensor, gs.Constant) and tensor.name not in env:
+                env[tensor.name] = self._constant(tensor)
+        return [env[t.name] for t in source.outputs]
 
     def _opaque(self, node: gs.Node, site: Site) -> list[Value]:
         """A node of a foreign domain; the file must say the types of its results."""
@@ -197,7 +293,7 @@ class _Importer:
 
     def _output(self, tensor: gs.Tensor, value: Value, before: Sequence[Value]) -> Value:
         name = tensor.name
-        half = None if tensor.dtype is None else _dtype_name(tensor)
+        half = None if tensor.dtype is None else dtype_name(tensor.dtype)
         if half in _HALF and value.type.dtype == "float32":
             self._vacate(name)
             return self.builder.emit(Cast(str(half)), [value], [name], Origin(name))[0]
@@ -232,9 +328,3 @@ def _frozen(value: object) -> object:
     if isinstance(value, np.ndarray):
         return tuple(value.ravel().tolist())
     return tuple(value) if isinstance(value, list) else value
-
-
-def _dtype_name(tensor: gs.Tensor) -> str:
-    if tensor.dtype == onnx.TensorProto.BFLOAT16:
-        return "bfloat16"
-    return str(np.dtype(tensor.dtype).name)

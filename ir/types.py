@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import ml_dtypes  # noqa: F401  its import gives numpy the names of its types
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +16,15 @@ Array = NDArray[Any]
 Dim = int | str
 Shape = tuple[Dim, ...]
 
+NARROW = (
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn", "int4", "uint4", "int2", "uint2",
+)  # fmt: skip
+"""Types of ``ml_dtypes``: stored (one byte per element) and converted, never computed with."""
+
 DTYPES = (
     "float32", "float64", "float16", "bool", "int8", "uint8", "int16", "uint16",
-    "int32", "uint32", "int64", "uint64", "bfloat16", "string",
+    "int32", "uint32", "int64", "uint64", "bfloat16", "string", *NARROW,
 )  # fmt: skip
 
 
@@ -99,7 +106,7 @@ class TensorType:
     @property
     def itemsize(self) -> int:
         """Bytes of one element in memory."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return np.dtype(self.dtype).itemsize
 
     def with_shape(self, shape: Sequence[Dim]) -> "TensorType":
         """The same element type and quantization with another shape."""

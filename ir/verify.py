@@ -3,6 +3,7 @@
 from .errors import VerifyError
 from .graph import Graph, Node, Value
 from .ops import OPS
+from .ops.control import Control
 from .text import format_node
 
 
@@ -17,12 +18,16 @@ def verify(graph: Graph) -> None:
     6. Constants have the element type and shape of their data; constant floats are not NaN.
     7. Outputs exist; states pair an input with an output of the same type.
     8. A dynamic quantization names values of the graph.
+    9. All of this holds for the graphs inside ops.
     """
     defined = {id(v) for v in graph.inputs} | {id(v) for v in graph.constants}
     uses: dict[int, int] = {}
     for node in graph.nodes:
         _check_operands(graph, node, defined)
         _check_results(graph, node)
+        if isinstance(node.op, Control):
+            for inner in node.op.graphs.values():
+                verify(inner)
         defined.update(id(v) for v in node.outputs)
         for value in node.operands:
             uses[id(value)] = uses.get(id(value), 0) + 1

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from ...ir.graph import Node, Value
 from ...ir.types import Array, TensorType
 
-Attribute = int | float | str | Sequence[int] | Sequence[float] | onnx.TensorProto
+Attribute = int | float | str | Sequence[int] | Sequence[float] | onnx.TensorProto | onnx.GraphProto
 
 
 @dataclass

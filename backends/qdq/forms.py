@@ -9,9 +9,12 @@ from onnx import numpy_helper
 from ...ir import ops
 from ...ir.errors import BackendError
 from ...ir.graph import Node
+from ...ir.ops.control import Control
 from ...ir.ops.integer import IntegerOp
+from ...ir.ops.recurrent import Recurrent
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
+from .enclosed import control
 from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
 
 Form = Callable[[Node, Emitter], None]
@@ -26,7 +29,11 @@ def write(node: Node, emitter: Emitter) -> None:
         form(node, emitter)
     elif isinstance(node.op, Reduce):
         _reduce(node, emitter)
-    elif isinstance(node.op, ops.If | ops.Loop | ops.Scan | IntegerOp):
+    elif isinstance(node.op, Control):
+        control(node, emitter)
+    elif isinstance(node.op, Recurrent):
+        _recurrent(node, emitter)
+    elif isinstance(node.op, IntegerOp | ops.Late | ops.BitCast):
         raise BackendError(f"{node.name!r}: {node.op.name} has no standard ONNX form")
     else:
         plain(node, emitter)
@@ -217,6 +224,32 @@ def _trilu(node: Node, emitter: Emitter) -> None:
     _finish(node, emitter, [*operands(node), k], {"upper": int(op.upper)})
 
 
+def _quantize_linear(node: Node, emitter: Emitter) -> None:
+    op = node.op
+    assert isinstance(op, ops.QuantizeLinear)
+    attributes: dict[str, Attribute] = {
+        "axis": op.axis,
+        "block_size": op.block_size,
+        "output_dtype": element_code(op.dtype),
+        "saturate": int(op.saturate),
+    }
+    _finish(node, emitter, operands(node), attributes)
+
+
+def _space_to_depth(node: Node, emitter: Emitter) -> None:
+    """The mode is an attribute since opset 28."""
+    assert isinstance(node.op, ops.SpaceToDepth)
+    if node.op.mode != "DCR":
+        raise BackendError(f"{node.name!r}: mode {node.op.mode!r} needs opset 28")
+    plain(node, emitter, leave_out=("mode",))
+
+
+def _recurrent(node: Node, emitter: Emitter) -> None:
+    """Lists without elements say that the standard activations are meant."""
+    empty = [name for name, value in vars(node.op).items() if value == ()]
+    plain(node, emitter, leave_out=empty)
+
+
 def _opaque(node: Node, emitter: Emitter) -> None:
     op = node.op
     assert isinstance(op, ops.Opaque)
@@ -239,10 +272,12 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.Opaque: _opaque,
     ops.Pad: _pad,
     ops.Quantize: quantize,
+    ops.QuantizeLinear: _quantize_linear,
     ops.Reshape: _reshape,
     ops.Resize: _resize,
     ops.Silu: _silu,
     ops.Slice: _slice,
+    ops.SpaceToDepth: _space_to_depth,
     ops.Split: _split,
     ops.Squeeze: _with_ints("axes"),
     ops.Tile: _with_ints("repeats"),

@@ -2,7 +2,18 @@
 
 from ...ir import ops
 from ..onnx_site import Rule
-from .arithmetic import cast, cast_like, clip, dropout, identity, shrink, swish
+from .arithmetic import (
+    binary,
+    bit_cast,
+    cast,
+    cast_like,
+    clip,
+    dropout,
+    identity,
+    prelu,
+    shrink,
+    swish,
+)
 from .direct import direct
 from .layers import average_pool, conv, conv_transpose, gemm, global_lp_pool, lp_pool, max_pool
 from .norms import (
@@ -16,6 +27,7 @@ from .norms import (
     softmax,
 )  # fmt: skip
 from .quantization import dequantize_linear, dynamic_quantize_linear, quantize_linear
+from .recurrent import recurrent
 from .reductions import cum_sum, einsum, reduction, top_k
 from .shapes import (
     concat,
@@ -41,8 +53,8 @@ RULES: dict[str, Rule] = {
     "Abs": direct(ops.Abs),
     "Acos": direct(ops.Acos),
     "Acosh": direct(ops.Acosh),
-    "Add": direct(ops.Add),
-    "And": direct(ops.And),
+    "Add": binary(ops.Add),
+    "And": binary(ops.And),
     "ArgMax": direct(ops.ArgMax),
     "ArgMin": direct(ops.ArgMin),
     "Asin": direct(ops.Asin),
@@ -51,6 +63,7 @@ RULES: dict[str, Rule] = {
     "Atanh": direct(ops.Atanh),
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
+    "BitCast": bit_cast,
     "BitShift": direct(ops.BitShift),
     "BitwiseAnd": direct(ops.BitwiseAnd),
     "BitwiseNot": direct(ops.BitwiseNot),
@@ -71,17 +84,18 @@ RULES: dict[str, Rule] = {
     "CumSum": cum_sum,
     "DepthToSpace": direct(ops.DepthToSpace),
     "DequantizeLinear": dequantize_linear,
-    "Div": direct(ops.Div),
+    "Div": binary(ops.Div),
     "Dropout": dropout,
     "DynamicQuantizeLinear": dynamic_quantize_linear,
     "Einsum": einsum,
     "Elu": direct(ops.Elu),
-    "Equal": direct(ops.Equal),
+    "Equal": binary(ops.Equal),
     "Erf": direct(ops.Erf),
     "Exp": direct(ops.Exp),
     "Expand": expand,
     "Flatten": direct(ops.Flatten),
     "Floor": direct(ops.Floor),
+    "GRU": recurrent(ops.GRU),
     "Gather": direct(ops.Gather),
     "GatherElements": direct(ops.GatherElements),
     "GatherND": direct(ops.GatherND),
@@ -90,7 +104,7 @@ RULES: dict[str, Rule] = {
     "GlobalAveragePool": direct(ops.GlobalAveragePool),
     "GlobalLpPool": global_lp_pool,
     "GlobalMaxPool": direct(ops.GlobalMaxPool),
-    "Greater": direct(ops.Greater),
+    "Greater": binary(ops.Greater),
     "GreaterOrEqual": direct(ops.GreaterOrEqual),
     "GroupNormalization": group_normalization,
     "HardSigmoid": direct(ops.HardSigmoid),
@@ -101,9 +115,10 @@ RULES: dict[str, Rule] = {
     "IsInf": direct(ops.IsInf),
     "IsNaN": direct(ops.IsNaN),
     "LRN": direct(ops.LRN),
+    "LSTM": recurrent(ops.LSTM),
     "LayerNormalization": layer_normalization,
     "LeakyRelu": direct(ops.LeakyRelu),
-    "Less": direct(ops.Less),
+    "Less": binary(ops.Less),
     "LessOrEqual": direct(ops.LessOrEqual),
     "Log": direct(ops.Log),
     "LogSoftmax": log_softmax,
@@ -117,16 +132,17 @@ RULES: dict[str, Rule] = {
     "Min": direct(ops.Min),
     "Mish": direct(ops.Mish),
     "Mod": direct(ops.Mod),
-    "Mul": direct(ops.Mul),
+    "Mul": binary(ops.Mul),
     "Neg": direct(ops.Neg),
     "NonZero": direct(ops.NonZero),
     "Not": direct(ops.Not),
     "OneHot": one_hot,
-    "Or": direct(ops.Or),
-    "PRelu": direct(ops.PRelu),
+    "Or": binary(ops.Or),
+    "PRelu": prelu,
     "Pad": pad,
-    "Pow": direct(ops.Pow),
+    "Pow": binary(ops.Pow),
     "QuantizeLinear": quantize_linear,
+    "RNN": recurrent(ops.RNN),
     "RMSNormalization": rms_normalization,
     "Range": direct(ops.Range),
     "Reciprocal": direct(ops.Reciprocal),
@@ -163,7 +179,7 @@ RULES: dict[str, Rule] = {
     "Split": split,
     "Sqrt": direct(ops.Sqrt),
     "Squeeze": squeeze,
-    "Sub": direct(ops.Sub),
+    "Sub": binary(ops.Sub),
     "Sum": direct(ops.Sum),
     "Swish": swish,
     "Tan": direct(ops.Tan),
@@ -176,6 +192,6 @@ RULES: dict[str, Rule] = {
     "Unsqueeze": unsqueeze,
     "Upsample": upsample,
     "Where": direct(ops.Where),
-    "Xor": direct(ops.Xor),
+    "Xor": binary(ops.Xor),
 }
 """Ops of the standard domain; ``If`` is not here: the importer takes a constant one's branch."""

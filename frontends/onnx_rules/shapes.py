@@ -3,7 +3,8 @@
 import numpy as np
 
 from ...ir.graph import Value
-from ...ir.ops.index import OneHot, Pad, Slice, Trilu
+from ...ir.ops.elementwise import Add, Mod
+from ...ir.ops.index import OneHot, Pad, ScatterElements, Slice, Trilu
 from ...ir.ops.resize import Resize
 from ...ir.ops.shape import (
     Concat,
@@ -84,13 +85,16 @@ def concat(site: Site) -> list[Value]:
 
 def squeeze(site: Site) -> list[Value]:
     """Squeeze; the axes are an operand since opset 13."""
-    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
-    return site.results(Squeeze(axes), site.input(0))
+    if site.opset < 13:
+        return site.results(Squeeze(site.ints("axes")), site.input(0))
+    return site.late(Squeeze(), {"axes": site.optional(1)}, site.input(0))
 
 
 def unsqueeze(site: Site) -> list[Value]:
     """Unsqueeze; the axes are an operand since opset 13."""
-    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
+    if site.opset >= 13:
+        return site.late(Unsqueeze(), {"axes": site.input(1)}, site.input(0))
+    axes = site.ints("axes")
     if axes is None:
         raise site.error("the axes are missing")
     return site.results(Unsqueeze(axes), site.input(0))
@@ -99,7 +103,9 @@ def unsqueeze(site: Site) -> list[Value]:
 def split(site: Site) -> list[Value]:
     """Split; sizes are an operand since opset 13, absent ones mean equal parts."""
     x, axis, count = site.input(0), site.integer("axis", 0), len(site.outputs)
-    sizes = site.ints("split") if site.opset < 13 else site.static_ints(1, "the sizes")
+    if site.opset >= 13 and site.optional(1) is not None:
+        return site.late(Split(axis), {"sizes": site.optional(1)}, x)
+    sizes = site.ints("split")
     if sizes is None:
         whole = x.type.shape[axis]
         if not isinstance(whole, int):
@@ -127,17 +133,21 @@ def pad(site: Site) -> list[Value]:
         raise site.error(f"mode {mode!r} does not exist")
     if site.opset < 11:
         return site.results(Pad(site.ints("pads"), mode, site.number("value", 0)), x)
-    fill = site.static(2, "the value")
-    value = 0.0 if fill is None or not fill.size else fill.reshape(-1)[0].item()
-    axes = site.static_ints(3, "the axes")
-    if axes is None:
-        return site.results(Pad(None, mode, value), x, site.input(1))
-    given = site.static_ints(1, "the pads") or ()
-    pads = [0] * 2 * x.type.rank
-    for i, axis in enumerate(axes):
-        pads[axis % x.type.rank] = given[i]
-        pads[axis % x.type.rank + x.type.rank] = given[i + len(axes)]
-    return site.results(Pad(tuple(pads), mode, value), x)
+    fill = site.optional(2)
+    late = {"value": None if fill is None or fill.type.shape == (0,) else fill}
+    pads, axes = site.input(1), site.optional(3)
+    if axes is not None:
+        pads = _all_pads(site, pads, axes)
+    return site.late(Pad(None, mode), late, x, pads)
+
+
+def _all_pads(site: Site, pads: Value, axes: Value) -> Value:
+    """The pads of all axes from those of some."""
+    rank = site.input(0).type.rank
+    rank_, twice = site.constant(rank, axes), site.constant(np.zeros(2 * rank), pads)
+    begins = site.emit(Mod(), axes, rank_)
+    places = site.emit(Concat(0), begins, site.emit(Add(), begins, rank_))
+    return site.emit(ScatterElements(), twice, places, pads)
 
 
 def upsample(site: Site) -> list[Value]:
@@ -186,12 +196,11 @@ def _all_axes(site: Site, target: Value, axes: tuple[int, ...]) -> Value:
 
 
 def one_hot(site: Site) -> list[Value]:
-    """OneHot: the depth is static."""
-    depth = site.static_ints(1, "the depth") or (1,)
-    return site.results(OneHot(depth[0], site.integer("axis", -1)), site.input(0), site.input(2))
+    """OneHot."""
+    op = OneHot(1, site.integer("axis", -1))
+    return site.late(op, {"depth": site.input(1)}, site.input(0), site.input(2))
 
 
 def trilu(site: Site) -> list[Value]:
-    """Trilu: the diagonal is static."""
-    k = site.static_ints(1, "the diagonal") or (0,)
-    return site.results(Trilu(site.flag("upper", True), k[0]), site.input(0))
+    """Trilu."""
+    return site.late(Trilu(site.flag("upper", True)), {"k": site.optional(1)}, site.input(0))

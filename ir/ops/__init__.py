@@ -73,6 +73,8 @@ from .integer import (
     QTable,
 )  # fmt: skip
 from .integer_resize import QResize
+from .late import Late
+from .linear import DequantizeLinear, QuantizeLinear
 from .logic import (
     Acos,
     Acosh,
@@ -100,6 +102,7 @@ from .logic import (
     Tan,
     Xor,
 )  # fmt: skip
+from .narrow import BitCast
 from .nn import (
     AveragePool,
     Conv,
@@ -125,6 +128,7 @@ from .norm import (
 )  # fmt: skip
 from .opaque import Opaque
 from .quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
+from .recurrent import GRU, LSTM, RNN
 from .reduce import (
     ArgMax,
     ArgMin,
@@ -165,42 +169,42 @@ OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Abs, Acos, Acosh, Add, And, ArgMax, ArgMin, Asin, Asinh, Atan, Atanh, AveragePool,
-        BatchNormalization, BitShift, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Cast, Ceil,
-        Celu, Clip, Concat, ConstantOfShape, Conv, ConvTranspose, Cos, Cosh, CumSum, DepthToSpace,
-        Dequantize, DequantizeAccumulator, Div, DynamicDequantize, DynamicQuantize, Einsum, Elu,
-        Equal, Erf, Exp, Expand, Flatten, Floor, Gather, GatherElements, GatherND, Gelu, Gemm,
-        GlobalAveragePool, GlobalMaxPool, Greater, GreaterOrEqual, GroupNormalization,
-        HardSigmoid, HardSwish, Hardmax, Identity, If, InstanceNormalization, IsInf, IsNaN, LRN,
-        LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization,
-        LpPool, MatMul, Max, MaxPool, Mean, Min, Mish, Mod, Mul, Neg, NonZero, Not, OneHot,
-        Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QResize, QSoftmax,
-        QSum, QTable, Quantize, RMSNormalization, Range, Reciprocal, ReduceL1, ReduceL2,
-        ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum,
-        ReduceSumSquare, Relu, Reshape, Resize, Round, Scan, ScatterElements, ScatterND, Selu,
-        Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus, Softsign,
-        SpaceToDepth, Split, Sqrt, Squeeze, Sub, Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK,
-        Transpose, Trilu, Unsqueeze, Where, Xor,
+        BatchNormalization, BitCast, BitShift, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Cast,
+        Ceil, Celu, Clip, Concat, ConstantOfShape, Conv, ConvTranspose, Cos, Cosh, CumSum,
+        DepthToSpace, Dequantize, DequantizeAccumulator, DequantizeLinear, Div, DynamicDequantize,
+        DynamicQuantize, Einsum, Elu, Equal, Erf, Exp, Expand, Flatten, Floor, GRU, Gather,
+        GatherElements, GatherND, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, Greater,
+        GreaterOrEqual, GroupNormalization, HardSigmoid, HardSwish, Hardmax, Identity, If,
+        InstanceNormalization, IsInf, IsNaN, LRN, LSTM, Late, LayerNormalization, LeakyRelu, Less,
+        LessOrEqual, Log, LogSoftmax, Loop, LpNormalization, LpPool, MatMul, Max, MaxPool, Mean,
+        Min, Mish, Mod, Mul, Neg, NonZero, Not, OneHot, Opaque, Or, PRelu, Pad, Pow, QAveragePool,
+        QConv, QMatMul, QMul, QPad, QResize, QSoftmax, QSum, QTable, Quantize, QuantizeLinear,
+        RMSNormalization, RNN, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp,
+        ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Relu, Reshape,
+        Resize, Round, Scan, ScatterElements, ScatterND, Selu, Shape, Sigmoid, Sign, Silu, Sin,
+        Sinh, Size, Slice, Softmax, Softplus, Softsign, SpaceToDepth, Split, Sqrt, Squeeze, Sub,
+        Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unsqueeze, Where, Xor,
     )
 }  # fmt: skip
 
 __all__ = [  # noqa: RUF022
-    "OPS", "Op", "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh",
-    "Atan", "Atanh", "AveragePool", "BatchNormalization", "BitShift", "BitwiseAnd", "BitwiseNot",
-    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Concat", "ConstantOfShape",
-    "Conv", "ConvTranspose", "Cos", "Cosh", "CumSum", "DepthToSpace", "Dequantize",
-    "DequantizeAccumulator", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu",
-    "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
+    "OPS", "Op", "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan",
+    "Atanh", "AveragePool", "BatchNormalization", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot",
+    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Concat", "ConstantOfShape", "Conv",
+    "ConvTranspose", "Cos", "Cosh", "CumSum", "DepthToSpace", "Dequantize", "DequantizeAccumulator",
+    "DequantizeLinear", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu", "Equal",
+    "Erf", "Exp", "Expand", "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND",
     "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual",
     "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "If",
-    "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool", "MatMul", "Max",
-    "MaxPool", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Opaque",
-    "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul", "QPad", "QResize",
-    "QSoftmax", "QSum", "QTable", "Quantize", "RMSNormalization", "Range", "Reciprocal", "ReduceL1",
-    "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "Scan",
-    "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh",
-    "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt",
-    "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose",
-    "Trilu", "Unsqueeze", "Where", "Xor",
+    "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "Late", "LayerNormalization",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool",
+    "MatMul", "Max", "MaxPool", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not",
+    "OneHot", "Opaque", "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul",
+    "QPad", "QResize", "QSoftmax", "QSum", "QTable", "Quantize", "QuantizeLinear",
+    "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "Scan", "ScatterElements", "ScatterND",
+    "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice", "Softmax",
+    "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh",
+    "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
 ]  # fmt: skip

@@ -78,16 +78,16 @@ def normal_axis(axis: int, rank: int) -> int:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that numpy's broadcasting gives; symbols only match themselves and 1."""
+    """The shape that numpy's broadcasting gives; of two symbols one may turn out to be 1."""
     rank = max(map(len, shapes), default=0)
     out: list[Dim] = []
     for i in range(rank):
         dims = [s[i - rank + len(s)] for s in shapes if i - rank + len(s) >= 0]
         wide = list(dict.fromkeys(d for d in dims if d != 1))
         known = [d for d in wide if isinstance(d, int)]
-        if len(set(known)) > 1 or (len(wide) > 1 and not known):
+        if len(set(known)) > 1:
             raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
-        out.append(known[0] if known else wide[0] if wide else 1)
+        out.append(known[0] if known else "|".join(map(str, wide)) if wide else 1)
     return tuple(out)
 
 

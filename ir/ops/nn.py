@@ -245,16 +245,19 @@ class AveragePool(Pool):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x, n = given(ins).astype(np.float64), len(self.kernel)
-        ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
-        counter: Pool = self
-        if self.count_include_pad:
-            ones = np.pad(
-                ones, ((0, 0), (0, 0), *(_ends(self.pads, i) for i in range(n))), constant_values=1
-            )
-            counter = Pool(self.kernel, self.strides, (0,) * 2 * n, self.dilations, self.ceil_mode)
         total = self.reduce(x, 0, np.add)
-        mean = np.divide(total, np.maximum(counter.reduce(ones, 0, np.add), 1))
-        return [mean.astype(given(ins).dtype)]
+        counts: Array = np.ones((), np.float64)
+        for i in range(n):
+            counts = np.multiply.outer(counts, self._taps_inside(x.shape, total.shape, i))
+        return [np.divide(total, np.maximum(counts, 1)).astype(given(ins).dtype)]
+
+    def _taps_inside(self, before: Sequence[int], after: Sequence[int], i: int) -> Array:
+        """How many taps of each window along spatial axis ``i`` lie on what counts."""
+        begin, end = _ends(self.pads, i)
+        low, high = (-begin, before[i + 2] + end) if self.count_include_pad else (0, before[i + 2])
+        starts = np.arange(after[i + 2])[:, None] * self.strides[i] - begin
+        at = starts + np.arange(self.kernel[i]) * self.dilations[i]
+        return np.asarray(((at >= low) & (at < high)).sum(1))
 
 
 @dataclass(frozen=True)

@@ -61,14 +61,14 @@ class ReduceMax(Reduce):
     """Greatest element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.max(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.max(x, axes, keepdims=self.keepdims, initial=_extreme(x, -1)))
 
 
 class ReduceMin(Reduce):
     """Least element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.min(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.min(x, axes, keepdims=self.keepdims, initial=_extreme(x, 1)))
 
 
 class ReduceProd(Reduce):
@@ -111,6 +111,14 @@ class ReduceLogSumExp(Reduce):
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(special.logsumexp(x, axes, keepdims=self.keepdims))
+
+
+def _extreme(x: Array, sign: int) -> float | int | bool:
+    """The least (``sign`` -1) or greatest number of a type: what no elements amount to."""
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype.name)
+        return int(limits.max if sign > 0 else limits.min)
+    return sign > 0 if x.dtype.kind == "b" else sign * np.inf
 
 
 @dataclass(frozen=True)

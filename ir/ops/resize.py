@@ -79,7 +79,8 @@ class Resize(Op):
             case "pytorch_half_pixel":
                 return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
             case "align_corners":
-                return i * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
+                exact = scale * size  # not rounded down, as ONNX's own cases have it
+                return i * (size - 1) / (exact - 1) if out > 1 else np.zeros(out)
             case "asymmetric":
                 return i / scale
         raise ValueError(
