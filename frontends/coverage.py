@@ -1,23 +1,30 @@
 """The table of supported operators: ``python -m qc.frontends.coverage > docs/operators.md``."""
 
 import sys
+from collections.abc import Callable
 
 import onnx
 
 from .onnx_control import CONTROL
 from .onnx_file import NEWEST, OLDEST
 from .onnx_functions import is_defined_by_others
+from .onnx_refused import DOMAINS, REFUSED
 from .onnx_rules import RULES
+from .onnx_sequences import SEQUENCES
 
 _DEFINED = "by ONNX's definition in other operators"
 
 
 def operators() -> list[tuple[str, int, str]]:
     """Name, first opset and what it becomes, for each supported operator of the standard domain."""
-    notes = {name: (rule.__doc__ or "").strip() for name, rule in (RULES | CONTROL).items()}
+    notes = {name: (rule.__doc__ or "").strip() for name, rule in _rules().items()}
     defined = {s.name for s in _standard() if is_defined_by_others(s)}
-    notes |= dict.fromkeys(defined - set(notes) - _unreadable(), _DEFINED)
+    notes |= dict.fromkeys(defined - set(notes) - set(REFUSED), _DEFINED)
     return [(name, _first(name), notes[name]) for name in sorted(notes)]
+
+
+def _rules() -> dict[str, Callable[..., object]]:
+    return {**RULES, **CONTROL, **SEQUENCES}
 
 
 def refused() -> list[str]:
@@ -28,11 +35,6 @@ def refused() -> list[str]:
 
 def _standard() -> list[onnx.defs.OpSchema]:
     return [s for s in onnx.defs.get_all_schemas() if not s.domain and not s.deprecated]
-
-
-def _unreadable() -> set[str]:
-    """Operators whose definitions use what is refused: random numbers."""
-    return {"Bernoulli"}
 
 
 def _first(name: str) -> int:
@@ -60,7 +62,10 @@ def table() -> str:
         "",
         "## Refused by name",
         "",
-        f"{', '.join(refused())}.",
+        "| operator | why |",
+        "|---|---|",
+        *(f"| {name} | {REFUSED.get(name, '')} |" for name in refused()),
+        *(f"| {domain}.* | {reason} |" for domain, reason in DOMAINS.items()),
         "",
         "A node of a foreign domain is kept as `Opaque` if the file says the types of its results;",
         "code generation refuses it by name.",

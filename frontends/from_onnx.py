@@ -23,8 +23,10 @@ from .onnx_control import CONTROL, Enclosed
 from .onnx_file import STANDARD, captured, decode, modern, ordered, read, title, versions
 from .onnx_functions import formal, function_of, has_function, instance
 from .onnx_inputs import dtype_name, input_type
+from .onnx_refused import why
 from .onnx_rules import RULES
 from .onnx_rules.shapes import half_to_single
+from .onnx_sequences import SEQUENCES, Items
 from .onnx_site import Site, Unsupported
 from .onnx_weights import check_finite
 
@@ -56,7 +58,8 @@ class _Lost:
     """The result of a node that could not be imported."""
 
 
-Env = dict[str, Value | _Lost]
+Result = Value | Items | _Lost
+Env = dict[str, Result]
 
 
 @dataclass
@@ -138,15 +141,20 @@ class _Importer:
                 env[name] = value
 
     def _convert(
-        self, node: gs.Node, operands: tuple[Value | None, ...], lost: bool, env: Env
-    ) -> Sequence[Value | _Lost]:
+        self, node: gs.Node, given: tuple[Value | Items | None, ...], lost: bool, env: Env
+    ) -> Sequence[Result]:
         standard = (node.domain or "") in STANDARD
         foreign = not standard and not self._is_defined(node)
-        own = standard and (node.op in RULES or node.op in CONTROL)
+        own = standard and any(node.op in table for table in (RULES, CONTROL, SEQUENCES))
         if lost:
             if not foreign and not own and not has_function(node, self._version(node)):
-                raise Unsupported
+                raise Unsupported(why(str(node.domain or ""), node.op))
             return [_Lost() for _ in node.outputs]
+        operands = tuple(None if isinstance(v, Items) else v for v in given)
+        if any(isinstance(v, Items) for v in given) and node.op not in SEQUENCES:
+            if node.op == "Identity":
+                return [v for v in given if isinstance(v, Items)]
+            raise Unsupported("its operand is a sequence")
         if not foreign and not own:
             return self._expand(node, operands)
         site = Site(
@@ -158,6 +166,8 @@ class _Importer:
                 return self._opaque(node, site)
             if node.op in CONTROL:
                 return self._control(node, site, env)
+            if node.op in SEQUENCES:
+                return [SEQUENCES[node.op](site, given)]
             try:
                 return RULES[node.op](site)
             except Unsupported as reason:
@@ -167,13 +177,14 @@ class _Importer:
 
     def _expand(
         self, node: gs.Node, operands: tuple[Value | None, ...], reason: str = ""
-    ) -> Sequence[Value | _Lost]:
+    ) -> Sequence[Result]:
         """The results of a node whose operator ONNX defines by others."""
         version = self._version(node)
         body = function_of(node, version, operands)
         if body is None:
-            known = reason or self._is_defined(node)
-            raise Unsupported(reason if known else f"no such op; {nearest(node.op, RULES)}")
+            if reason or self._is_defined(node):
+                raise Unsupported(reason or why(str(node.domain or ""), node.op))
+            raise Unsupported(f"no such op; {nearest(node.op, RULES)}")
         inner: Env = {
             formal(node, name): value
             for name, value in zip(body.input, operands, strict=False)
@@ -201,7 +212,7 @@ class _Importer:
         """Whether ONNX itself knows the operator."""
         return bool(onnx.defs.has(node.op, self._version(node), str(node.domain or "")))
 
-    def _control(self, node: gs.Node, site: Site, env: Env) -> Sequence[Value | _Lost]:
+    def _control(self, node: gs.Node, site: Site, env: Env) -> Sequence[Result]:
         """The results of a node that holds graphs; a constant condition's branch is taken."""
         if node.op == "If" and (known := self.builder.static(site.input(0))) is not None:
             branch = node.attrs["then_branch" if bool(known.reshape(())) else "else_branch"]
@@ -212,6 +223,8 @@ class _Importer:
         outer = {name: env[name] for name in names}
         if any(isinstance(v, _Lost) for v in outer.values()):
             return [_Lost() for _ in node.outputs]
+        if any(isinstance(v, Items) for v in outer.values()):
+            raise Unsupported("it reads a sequence")
         values = {name: v for name, v in outer.items() if isinstance(v, Value)}
         known_ = {name: v for name, v in values.items() if self._is_known(v)}
         passed = {name: v for name, v in values.items() if name not in known_}
@@ -251,13 +264,15 @@ class _Importer:
         for found in self._body(source, env):
             if isinstance(found, _Lost):
                 raise Unsupported("it holds nodes that are not supported")
+            if isinstance(found, Items):
+                raise Unsupported("it gives a sequence")
             fixed = found.producer is None or any(found is v for v in outputs)
             outputs.append(self.graph.add(Identity(), [found]).output if fixed else found)
         self.graph.outputs = outputs
         self.graph.prune()
         return self.graph
 
-    def _body(self, source: gs.Graph, env: Env) -> list[Value | _Lost]:
+    def _body(self, source: gs.Graph, env: Env) -> list[Result]:
         """The outputs of an inner graph, imported into ours."""
         self._nodes(source, env)
         for tensor in source.outputs:
@@ -284,6 +299,8 @@ class _Importer:
             if isinstance(tensor, gs.Constant) and tensor.name not in env:
                 env[tensor.name] = self._constant(tensor)
             value = env.get(tensor.name)
+            if isinstance(value, Items):
+                raise FrontendError(f"output {tensor.name!r} is a sequence; only tensors can be")
             if not isinstance(value, Value):
                 raise FrontendError(f"output {tensor.name!r} is not defined by any node")
             values.append(self._output(tensor, value, values))

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from ..ir.graph import Value
+from ..ir.types import numpy_dtype
 from .onnx_file import title
 
 Attributes = dict[str, onnx.AttributeProto]
@@ -113,6 +113,5 @@ def _rename(graph: onnx.GraphProto, given: Attributes, prefix: str, absent: set[
 def _type(value: Value | None) -> onnx.TypeProto:
     if value is None:
         return onnx.TypeProto()
-    dtype = np.dtype("object" if value.type.dtype == "string" else value.type.dtype)
-    code = helper.np_dtype_to_tensor_dtype(dtype)
+    code = helper.np_dtype_to_tensor_dtype(numpy_dtype(value.type.dtype))
     return helper.make_tensor_type_proto(code, list(value.type.shape))

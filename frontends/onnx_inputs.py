@@ -17,7 +17,8 @@ def input_type(
     """The type of an input; ``wanted`` dimensions replace symbols, which ``symbols`` then holds."""
     name = tensor.name
     if tensor.dtype is None or tensor.type != "tensor_type":
-        raise FrontendError(f"input {name!r} is not a tensor")
+        kind = str(tensor.type or "value without a type").removesuffix("_type")
+        raise FrontendError(f"input {name!r} is a {kind}; only tensors are supported")
     dtype = dtype_name(tensor.dtype)
     if dtype not in DTYPES:
         raise FrontendError(f"input {name!r} has elements of type {dtype}, which is not supported")
@@ -43,7 +44,8 @@ def dtype_name(dtype: object) -> str:
     """Our name of an element type: a numpy type, or the number of one that numpy lacks."""
     if isinstance(dtype, int):
         dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
-    return np.dtype(dtype).name  # type: ignore[call-overload, no-any-return]
+    found = np.dtype(dtype)  # type: ignore[call-overload]
+    return "string" if found.kind == "O" else str(found.name)
 
 
 def _dim(name: str, index: int, d: object) -> Dim:

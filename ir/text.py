@@ -30,7 +30,17 @@ import numpy as np
 
 from .errors import FrontendError
 from .graph import Graph, Node, Origin, Value
-from .types import NARROW, Array, Block, PerAxis, PerGroup, PerTensor, Quantization, TensorType
+from .types import (
+    NARROW,
+    Array,
+    Block,
+    PerAxis,
+    PerGroup,
+    PerTensor,
+    Quantization,
+    TensorType,
+    numpy_dtype,
+)  # fmt: skip
 
 INLINE = 8
 TEXT_FILE, DATA_FILE = "graph.txt", "graph.safetensors"
@@ -98,6 +108,8 @@ def format_attribute(value: object) -> str:
 def _payload(value: Value) -> str:
     data = value.data
     assert data is not None
+    if value.type.dtype == "string":
+        return json.dumps([str(s) for s in data.ravel()])
     if data.size <= INLINE and data.dtype.kind in "fiub" and data.dtype.name not in NARROW:
         return json.dumps(data.ravel().tolist())
     return f"sha256:{digest(data)}"
@@ -259,7 +271,7 @@ def _array(payload: str, t: TensorType, data: Mapping[str, Array]) -> Array:
         stored = data[payload[7:]]
         same = stored.view(t.dtype) if t.dtype in NARROW else stored.astype(t.dtype, copy=False)
         return same.reshape(t.static)
-    return np.array(json.loads(payload), t.dtype).reshape(t.static)
+    return np.array(json.loads(payload), numpy_dtype(t.dtype)).reshape(t.static)
 
 
 def _attributes(text: str, data: Mapping[str, Array]) -> dict[str, object]:

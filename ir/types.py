@@ -106,7 +106,7 @@ class TensorType:
     @property
     def itemsize(self) -> int:
         """Bytes of one element in memory."""
-        return np.dtype(self.dtype).itemsize
+        return numpy_dtype(self.dtype).itemsize
 
     def with_shape(self, shape: Sequence[Dim]) -> "TensorType":
         """The same element type and quantization with another shape."""
@@ -120,6 +120,16 @@ class TensorType:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The numpy type of elements of type ``name``."""
+    return np.dtype(object if name == "string" else name)
+
+
 def type_of(array: Array) -> TensorType:
     """The type of a numpy array."""
-    return TensorType(array.dtype.name, tuple(int(d) for d in array.shape))
+    return TensorType(dtype_of(array), tuple(int(d) for d in array.shape))
+
+
+def dtype_of(array: Array) -> str:
+    """Our name of an array's element type; strings are objects in numpy."""
+    return "string" if array.dtype.kind in "OU" else array.dtype.name

@@ -5,6 +5,7 @@ from .graph import Graph, Node, Value
 from .ops import OPS
 from .ops.control import Control
 from .text import format_node
+from .types import dtype_of
 
 
 def verify(graph: Graph) -> None:
@@ -67,7 +68,7 @@ def _check_value(graph: Graph, value: Value, uses: int) -> None:
     if len(value.uses) != uses:
         raise VerifyError(f"{value!r} is read {uses} times but lists {len(value.uses)} uses")
     if value.data is not None:
-        same = value.data.dtype.name == value.type.dtype and value.data.shape == value.type.shape
+        same = dtype_of(value.data) == value.type.dtype and value.data.shape == value.type.shape
         if not same or value.producer is not None:
             raise VerifyError(f"constant {value!r} has data {value.data.dtype}{value.data.shape}")
         if value.data.dtype.kind == "f" and bool((value.data != value.data).any()):

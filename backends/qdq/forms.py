@@ -15,9 +15,22 @@ from ...ir.ops.recurrent import Recurrent
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
 from .enclosed import control
+from .operands import (
+    col2im,
+    cropped_resize,
+    dft,
+    eye_like,
+    max_pool_indices,
+    max_unpool,
+    mel_weight_matrix,
+    stft,
+)  # fmt: skip
 from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
 
 Form = Callable[[Node, Emitter], None]
+
+_NEWER = ops.BitCast | ops.CumProd | ops.TensorScatter
+"""Ops of opsets that other tools do not take yet."""
 
 _NAMES = {"trans_a": "transA", "trans_b": "transB", "kernel": "kernel_shape"}
 
@@ -33,7 +46,7 @@ def write(node: Node, emitter: Emitter) -> None:
         control(node, emitter)
     elif isinstance(node.op, Recurrent):
         _recurrent(node, emitter)
-    elif isinstance(node.op, IntegerOp | ops.Late | ops.BitCast):
+    elif isinstance(node.op, IntegerOp | ops.Late | _NEWER):
         raise BackendError(f"{node.name!r}: {node.op.name} has no standard ONNX form")
     else:
         plain(node, emitter)
@@ -262,12 +275,19 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.AveragePool: _average_pool,
     ops.Cast: _cast,
     ops.Clip: _clip,
+    ops.Col2Im: col2im,
     ops.ConstantOfShape: _constant_of_shape,
+    ops.CroppedResize: cropped_resize,
     ops.CumSum: _cum_sum,
+    ops.DFT: dft,
     ops.Dequantize: dequantize,
     ops.DynamicDequantize: dynamic_dequantize,
     ops.DynamicQuantize: dynamic_quantize,
     ops.Expand: _with_ints("shape"),
+    ops.EyeLike: eye_like,
+    ops.MaxPoolIndices: max_pool_indices,
+    ops.MaxUnpool: max_unpool,
+    ops.MelWeightMatrix: mel_weight_matrix,
     ops.OneHot: _one_hot,
     ops.Opaque: _opaque,
     ops.Pad: _pad,
@@ -275,6 +295,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.QuantizeLinear: _quantize_linear,
     ops.Reshape: _reshape,
     ops.Resize: _resize,
+    ops.STFT: stft,
     ops.Silu: _silu,
     ops.Slice: _slice,
     ops.SpaceToDepth: _space_to_depth,

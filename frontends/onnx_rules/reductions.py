@@ -2,7 +2,7 @@
 
 from ...ir.graph import Value
 from ...ir.ops.late import Late
-from ...ir.ops.reduce import CumSum, Einsum, Reduce, TopK
+from ...ir.ops.reduce import CumProd, CumSum, Einsum, Reduce, TopK
 from ..onnx_site import Rule, Site
 
 
@@ -29,6 +29,12 @@ def reduction(op: type[Reduce], operand_since: int = 18) -> Rule:
 def cum_sum(site: Site) -> list[Value]:
     """CumSum."""
     op = CumSum(0, site.flag("exclusive"), site.flag("reverse"))
+    return site.late(op, {"axis": site.input(1)}, site.input(0))
+
+
+def cum_prod(site: Site) -> list[Value]:
+    """CumProd."""
+    op = CumProd(0, site.flag("exclusive"), site.flag("reverse"))
     return site.late(op, {"axis": site.input(1)}, site.input(0))
 
 

@@ -1,11 +1,10 @@
-"""Import rules for shapes and indices: static operands and old forms become attributes."""
+"""Import rules for shapes and indices: old forms become new ones."""
 
 import numpy as np
 
 from ...ir.graph import Value
 from ...ir.ops.elementwise import Add, Mod
 from ...ir.ops.index import OneHot, Pad, ScatterElements, Slice, Trilu
-from ...ir.ops.resize import Resize
 from ...ir.ops.shape import (
     Concat,
     ConstantOfShape,
@@ -148,51 +147,6 @@ def _all_pads(site: Site, pads: Value, axes: Value) -> Value:
     begins = site.emit(Mod(), axes, rank_)
     places = site.emit(Concat(0), begins, site.emit(Add(), begins, rank_))
     return site.emit(ScatterElements(), twice, places, pads)
-
-
-def upsample(site: Site) -> list[Value]:
-    """Upsample (opsets 7 to 9) and Resize of opset 10: corners asymmetric, nearest rounds down."""
-    mode = site.text("mode", "nearest")
-    scales = site.attributes.get("scales")
-    op = Resize(
-        "linear" if mode in ("linear", "bilinear") else mode, None, None, "asymmetric", "floor"
-    )
-    if scales is None:
-        return site.results(op, site.input(0), site.input(1))
-    return site.results(op, site.input(0), site.constant(np.asarray(scales, np.float32)))
-
-
-def resize(site: Site) -> list[Value]:
-    """Resize: scales or sizes, of all axes or of ``axes`` (opset 18)."""
-    if site.opset < 11:
-        return upsample(site)
-    transform = site.text("coordinate_transformation_mode", "half_pixel")
-    policy = site.text("keep_aspect_ratio_policy", "stretch")
-    if transform == "tf_crop_and_resize" or policy != "stretch":
-        raise Unsupported(f"{transform} with policy {policy} is not supported")
-    op = Resize(
-        site.text("mode", "nearest"), None, None, transform,
-        site.text("nearest_mode", "round_prefer_floor"), site.number("cubic_coeff_a", -0.75),
-        site.flag("exclude_outside"), site.flag("antialias"),
-    )  # fmt: skip
-    scales, sizes = site.optional(2), site.optional(3)
-    target = sizes if sizes is not None else scales
-    if target is None:
-        raise site.error("it has neither scales nor sizes")
-    axes = site.ints("axes")
-    return site.results(
-        op, site.input(0), target if axes is None else _all_axes(site, target, axes)
-    )
-
-
-def _all_axes(site: Site, target: Value, axes: tuple[int, ...]) -> Value:
-    array = site.builder.static(target)
-    if array is None:
-        raise Unsupported("scales or sizes of some axes are not constant")
-    rank = site.input(0).type.rank
-    whole = np.ones(rank, np.float32) if array.dtype.kind == "f" else np.full(rank, -1, np.int64)
-    whole[[a % rank for a in axes]] = array
-    return site.constant(whole)
 
 
 def one_hot(site: Site) -> list[Value]:

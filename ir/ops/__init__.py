@@ -72,6 +72,7 @@ from .integer import (
     QSum,
     QTable,
 )  # fmt: skip
+from .integer_products import ConvInteger, MatMulInteger
 from .integer_resize import QResize
 from .late import Late
 from .linear import DequantizeLinear, QuantizeLinear
@@ -132,7 +133,9 @@ from .recurrent import GRU, LSTM, RNN
 from .reduce import (
     ArgMax,
     ArgMin,
+    CumProd,
     CumSum,
+    Det,
     Einsum,
     ReduceL1,
     ReduceL2,
@@ -147,6 +150,9 @@ from .reduce import (
     TopK,
 )  # fmt: skip
 from .resize import Resize
+from .resize_crop import CroppedResize
+from .sample import DeformConv, GridSample, RoiAlign
+from .select import Compress, EyeLike, NonMaxSuppression, ReverseSequence, TensorScatter, Unique
 from .shape import (
     Concat,
     ConstantOfShape,
@@ -164,47 +170,58 @@ from .shape import (
     Transpose,
     Unsqueeze,
 )  # fmt: skip
+from .spectral import DFT, STFT, MelWeightMatrix
+from .strings import RegexFullMatch, StringConcat, StringNormalizer, StringSplit
+from .windows import Col2Im, MaxPoolIndices, MaxUnpool
 
 OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Abs, Acos, Acosh, Add, And, ArgMax, ArgMin, Asin, Asinh, Atan, Atanh, AveragePool,
         BatchNormalization, BitCast, BitShift, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Cast,
-        Ceil, Celu, Clip, Concat, ConstantOfShape, Conv, ConvTranspose, Cos, Cosh, CumSum,
-        DepthToSpace, Dequantize, DequantizeAccumulator, DequantizeLinear, Div, DynamicDequantize,
-        DynamicQuantize, Einsum, Elu, Equal, Erf, Exp, Expand, Flatten, Floor, GRU, Gather,
+        Ceil, Celu, Clip, Col2Im, Compress, Concat, ConstantOfShape, Conv, ConvInteger,
+        ConvTranspose, Cos, Cosh, CroppedResize, CumProd, CumSum, DFT, DeformConv, DepthToSpace,
+        Dequantize, DequantizeAccumulator, DequantizeLinear, Det, Div, DynamicDequantize,
+        DynamicQuantize, Einsum, Elu, Equal, Erf, Exp, Expand, EyeLike, Flatten, Floor, GRU, Gather,
         GatherElements, GatherND, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, Greater,
-        GreaterOrEqual, GroupNormalization, HardSigmoid, HardSwish, Hardmax, Identity, If,
-        InstanceNormalization, IsInf, IsNaN, LRN, LSTM, Late, LayerNormalization, LeakyRelu, Less,
-        LessOrEqual, Log, LogSoftmax, Loop, LpNormalization, LpPool, MatMul, Max, MaxPool, Mean,
-        Min, Mish, Mod, Mul, Neg, NonZero, Not, OneHot, Opaque, Or, PRelu, Pad, Pow, QAveragePool,
-        QConv, QMatMul, QMul, QPad, QResize, QSoftmax, QSum, QTable, Quantize, QuantizeLinear,
+        GreaterOrEqual, GridSample, GroupNormalization, HardSigmoid, HardSwish, Hardmax, Identity,
+        If, InstanceNormalization, IsInf, IsNaN, LRN, LSTM, Late, LayerNormalization, LeakyRelu,
+        Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization, LpPool, MatMul, MatMulInteger,
+        Max, MaxPool, MaxPoolIndices, MaxUnpool, Mean, MelWeightMatrix, Min, Mish, Mod, Mul, Neg,
+        NonMaxSuppression, NonZero, Not, OneHot, Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv,
+        QMatMul, QMul, QPad, QResize, QSoftmax, QSum, QTable, Quantize, QuantizeLinear,
         RMSNormalization, RNN, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp,
-        ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Relu, Reshape,
-        Resize, Round, Scan, ScatterElements, ScatterND, Selu, Shape, Sigmoid, Sign, Silu, Sin,
-        Sinh, Size, Slice, Softmax, Softplus, Softsign, SpaceToDepth, Split, Sqrt, Squeeze, Sub,
-        Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unsqueeze, Where, Xor,
+        ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, RegexFullMatch,
+        Relu, Reshape, Resize, ReverseSequence, RoiAlign, Round, STFT, Scan, ScatterElements,
+        ScatterND, Selu, Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus,
+        Softsign, SpaceToDepth, Split, Sqrt, Squeeze, StringConcat, StringNormalizer, StringSplit,
+        Sub, Sum, Tan, Tanh, TensorScatter, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unique,
+        Unsqueeze, Where, Xor,
     )
 }  # fmt: skip
 
 __all__ = [  # noqa: RUF022
     "OPS", "Op", "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan",
     "Atanh", "AveragePool", "BatchNormalization", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot",
-    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Concat", "ConstantOfShape", "Conv",
-    "ConvTranspose", "Cos", "Cosh", "CumSum", "DepthToSpace", "Dequantize", "DequantizeAccumulator",
-    "DequantizeLinear", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu", "Equal",
-    "Erf", "Exp", "Expand", "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND",
-    "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual",
-    "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "If",
-    "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "Late", "LayerNormalization",
-    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool",
-    "MatMul", "Max", "MaxPool", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not",
-    "OneHot", "Opaque", "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul",
-    "QPad", "QResize", "QSoftmax", "QSum", "QTable", "Quantize", "QuantizeLinear",
-    "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
-    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "Scan", "ScatterElements", "ScatterND",
-    "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice", "Softmax",
-    "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh",
-    "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Col2Im", "Compress", "Concat",
+    "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose", "Cos", "Cosh", "CroppedResize",
+    "CumProd", "CumSum", "DFT", "DeformConv", "DepthToSpace", "Dequantize", "DequantizeAccumulator",
+    "DequantizeLinear", "Det", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu",
+    "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "GRU", "Gather",
+    "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater",
+    "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax",
+    "Identity", "If", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "Late",
+    "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop",
+    "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "Max", "MaxPool", "MaxPoolIndices",
+    "MaxUnpool", "Mean", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NonMaxSuppression",
+    "NonZero", "Not", "OneHot", "Opaque", "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv",
+    "QMatMul", "QMul", "QPad", "QResize", "QSoftmax", "QSum", "QTable", "Quantize",
+    "QuantizeLinear", "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare", "RegexFullMatch", "Relu", "Reshape", "Resize",
+    "ReverseSequence", "RoiAlign", "Round", "STFT", "Scan", "ScatterElements", "ScatterND", "Selu",
+    "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus",
+    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "StringConcat", "StringNormalizer",
+    "StringSplit", "Sub", "Sum", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK",
+    "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
 ]  # fmt: skip

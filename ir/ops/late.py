@@ -13,6 +13,8 @@ from .elementwise import Identity
 from .index import OneHot
 from .reduce import Reduce, TopK
 from .shape import Split, Squeeze, Unsqueeze
+from .spectral import DFT, STFT
+from .windows import Col2Im, MaxUnpool
 
 if TYPE_CHECKING:
     from ..graph import Value
@@ -90,6 +92,15 @@ def _types(op: Op, ins: Operands, late: dict[str, Value]) -> list[TensorType]:
         case OneHot():
             a = normal_axis(op.axis, x.rank + 1)
             return [TensorType(operand(ins, 1).type.dtype, (*x.shape[:a], *fresh(1), *x.shape[a:]))]
+        case Col2Im():
+            return [TensorType(x.dtype, fresh(2 + _length(next(iter(late.values())).type)))]
+        case MaxUnpool() if "shape" in late:
+            return [TensorType(x.dtype, fresh(x.rank))]
+        case DFT():
+            pair = 1 if op.onesided and op.inverse else 2
+            return [TensorType(x.dtype, (*fresh(x.rank - 1), pair))]
+        case STFT():
+            return [TensorType(x.dtype, (x.shape[0], *fresh(2), 2))]
         case Split():
             parts = fresh(_length(late["sizes"].type))
             return [TensorType(x.dtype, _with(x.shape, op.axis, part)) for part in parts]

@@ -230,8 +230,12 @@ class MaxPool(Pool):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)
-        fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype.name).min
-        return [self.reduce(x, fill, np.maximum)]
+        return [self.reduce(x, least(x), np.maximum)]
+
+
+def least(x: Array) -> float:
+    """The number of ``x``'s type that no other is below."""
+    return -np.inf if x.dtype.kind == "f" else int(np.iinfo(x.dtype.name).min)
 
 
 @dataclass(frozen=True)

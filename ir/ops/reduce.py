@@ -185,6 +185,34 @@ class CumSum(Op):
 
 
 @dataclass(frozen=True)
+class CumProd(CumSum):
+    """Running product along ``axis``; ``exclusive`` leaves out the element itself."""
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        x = np.flip(x, self.axis) if self.reverse else x
+        y = np.cumprod(x, self.axis, dtype=x.dtype)
+        if self.exclusive:
+            y = np.roll(y, 1, self.axis)
+            np.moveaxis(y, self.axis, 0)[0] = 1
+        return [np.ascontiguousarray(np.flip(y, self.axis)) if self.reverse else y]
+
+
+class Det(Op):
+    """Determinants of the matrices in the last two axes."""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if x.rank < 2 or x.shape[-1] != x.shape[-2]:
+            raise ValueError(f"{x} holds no square matrices")
+        return [TensorType(x.dtype, x.shape[:-2])]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        return [np.asarray(np.linalg.det(x)).astype(x.dtype)]
+
+
+@dataclass(frozen=True)
 class TopK(Op):
     """The ``k`` greatest (or least) elements along ``axis``; results: values, int64 indices.
 

@@ -6,6 +6,7 @@ import onnx
 
 from qc.frontends.coverage import operators, refused, table
 from qc.frontends.onnx_control import CONTROL
+from qc.frontends.onnx_refused import REFUSED
 from qc.frontends.onnx_rules import RULES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
@@ -27,5 +28,6 @@ def test_supported_and_refused_are_all_there_are():
     supported = {name for name, _, _ in operators()}
     assert real <= supported | set(refused())
     assert not supported & set(refused())
+    assert all(REFUSED.get(name) for name in refused())
     assert "Attention" in supported
     assert "RandomNormal" in refused()

@@ -492,7 +492,7 @@ def test_all_unsupported_nodes_at_once():
     message = refused(model(nodes, {"x": (FLOAT, [2])}, {"y": (FLOAT, [2])}, opset=17))
     assert "2 nodes are not supported" in message
     assert "'typo' Relu6 opset 17 (no such op; did you mean 'Relu'?)" in message
-    assert "'noise' RandomNormalLike opset 17" in message
+    assert "'noise' RandomNormalLike opset 17 (random numbers are not reproducible)" in message
     assert "fine" not in message
 
 
