@@ -22,6 +22,7 @@ from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
+from .ir.ops.quantize import Quantize
 from .ir.types import Array
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
@@ -153,6 +154,9 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
     graph = load_concrete(job.model, job.input_shapes, lambda specs: _shown(job, specs))
+    if job.recipe is None and is_quantized(graph):
+        recipe = load_recipe(default_recipe(False, quantized=True), job.options)
+        log.info("the network is quantized already: recipe %r", recipe.name)
     _check_patterns(job, graph)
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
@@ -160,6 +164,11 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
     context.cost = cost
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether a loaded network holds codes of activations."""
+    return any(isinstance(node.op, Quantize) for node in graph.nodes)
 
 
 def _check_patterns(job: Job, graph: Graph) -> None:
@@ -209,9 +218,12 @@ def _context(
 def _run_passes(
     graph: Graph, passes: Sequence[Pass], context: Context
 ) -> tuple[PassManager, Stages, Ledger]:
-    """Run all passes; keep the graph before the first lossy and before the first lowering one."""
+    """Run all passes; keep the graph before the first lossy and before the first lowering one.
+
+    Without a lossy pass nothing is lost before the lowering one.
+    """
     PassManager(passes).check_order(graph.properties)
-    lossy = _first(passes, Kind.LOSSY)
+    lossy = min(_first(passes, Kind.LOSSY), _first(passes, Kind.LOWERING))
     lowering = max(lossy, _first(passes, Kind.LOWERING))
     manager = PassManager(passes[:lossy])
     real, ledger = manager.run(graph, context)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import onnx
 
 from .onnx_control import CONTROL
-from .onnx_file import NEWEST, OLDEST
+from .onnx_file import CONTRIB_DOMAIN, NEWEST, OLDEST
 from .onnx_functions import is_defined_by_others
 from .onnx_refused import DOMAINS, REFUSED
 from .onnx_rules import RULES
+from .onnx_rules.contrib import CONTRIB
 from .onnx_sequences import SEQUENCES
 
 _DEFINED = "by ONNX's definition in other operators"
@@ -58,7 +59,8 @@ def table() -> str:
     lines += [
         "",
         "Operators of ONNX's other domains are read where ONNX defines them by standard ones, and",
-        "refused by name otherwise.",
+        f"refused by name otherwise.  Of `{CONTRIB_DOMAIN}` those of quantized networks are read:",
+        f"{', '.join(sorted(CONTRIB))}.",
         "",
         "## Refused by name",
         "",

@@ -20,11 +20,22 @@ from ..ir.graph import Graph, Origin, Value
 from ..ir.ops import Cast, Identity, Opaque
 from ..ir.types import Dim, TensorType
 from .onnx_control import CONTROL, Enclosed
-from .onnx_file import STANDARD, captured, decode, modern, ordered, read, title, versions
+from .onnx_file import (
+    CONTRIB_DOMAIN,
+    STANDARD,
+    captured,
+    decode,
+    modern,
+    ordered,
+    read,
+    title,
+    versions,
+)
 from .onnx_functions import formal, function_of, has_function, instance
 from .onnx_inputs import dtype_name, input_type
 from .onnx_refused import why
 from .onnx_rules import RULES
+from .onnx_rules.contrib import CONTRIB
 from .onnx_rules.shapes import half_to_single
 from .onnx_sequences import SEQUENCES, Items
 from .onnx_site import Site, Unsupported
@@ -163,7 +174,8 @@ class _Importer:
         )  # fmt: skip
         try:
             if foreign:
-                return self._opaque(node, site)
+                known = node.domain == CONTRIB_DOMAIN and node.op in CONTRIB
+                return CONTRIB[node.op](site) if known else self._opaque(node, site)
             if node.op in CONTROL:
                 return self._control(node, site, env)
             if node.op in SEQUENCES:

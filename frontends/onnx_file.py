@@ -14,6 +14,8 @@ from ..ir.errors import FrontendError
 
 OLDEST, NEWEST = 6, onnx.defs.onnx_opset_version()
 STANDARD = ("", "ai.onnx")
+CONTRIB_DOMAIN = "com.microsoft"
+"""onnxruntime's own operators."""
 
 
 def read(path: Path) -> onnx.ModelProto:

@@ -79,6 +79,20 @@ def test_compiled_code_is_the_reference(out: Path, place: Path) -> None:
     assert difference.passes(islands=False), str(difference)
 
 
+def test_the_portable_export_compiles_to_the_same_code(out: Path, place: Path) -> None:
+    """A quantized network keeps its codes, without calibration data and without being told so."""
+    again = place / "again"
+    api.compile_to_directory(api.Job(out / "model.qdq.onnx"), again)
+    report = json.loads((again / "report.json").read_text())
+    names = [row["pass"] for row in report["ledger"]]
+    assert names == ["load", "canonicalize", "adopt-codes", "fold-integers"]
+    data = np.load(place / "eval.npz")["x"]
+    ours, theirs = (qc.Artifact.load(str(folder)) for folder in (out, again))
+    for x in data[:4]:
+        want, got = (one.run({"x": x[None]})["y"] for one in (ours, theirs))
+        np.testing.assert_array_equal(got, want)
+
+
 def test_code_that_says_something_else_is_not_kept(
     out: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

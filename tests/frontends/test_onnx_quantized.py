@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_models import FLOAT, model, normal, same
+from onnx_models import FLOAT, model, normal, refused, same
 
 from qc.frontends.from_onnx import load
 from qc.ir import ops
@@ -116,3 +116,91 @@ def test_blocks_of_int4():
     proto = model(nodes, {"x": (FLOAT, [2, 6])}, {"y": (FLOAT, None)}, {"w": w, "s": scale}, 21, 10)
     graph = same(proto, {"x": normal(2, 6)})
     assert graph["w"].type.dtype == "int4"
+
+
+# -- onnxruntime's own operators -----------------------------------------------------------------
+
+
+def contrib(kind, names, weights, steps=0, **attributes):
+    shape = (2, 3, 4, 4)
+    node = helper.make_node(kind, names, ["y"], name="own", domain="com.microsoft", **attributes)
+    weights = {k: np.asarray(v) for k, v in weights.items()}
+    proto = model(
+        [node], {"x": (UINT8, list(shape))}, {"y": (UINT8, None)}, weights, 17,
+        domains=["com.microsoft"],
+    )  # fmt: skip
+    return same(proto, {"x": codes("uint8", *shape)}, rtol=0, atol=steps)
+
+
+GRID = {"s": np.float32(0.02), "z": np.uint8(60), "ys": np.float32(0.05), "yz": np.uint8(90)}
+
+
+@pytest.mark.parametrize("kind", ["QLinearAdd", "QLinearMul"])
+def test_elementwise_codes(kind):
+    other = {"b": codes("uint8", 2, 3, 4, 4), "t": np.float32(0.03), "u": np.uint8(77)}
+    graph = contrib(kind, ["x", "s", "z", "b", "t", "u", "ys", "yz"], GRID | other)
+    kinds = [n.op.name for n in graph.nodes]
+    assert kinds == ["Dequantize", "Dequantize", kind.removeprefix("QLinear"), "Quantize"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("QLinearSigmoid", {}),
+        ("QLinearLeakyRelu", {"alpha": 0.2}),
+        ("QLinearGlobalAveragePool", {}),
+        ("QLinearAveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ],
+)
+def test_functions_of_codes(kind, attributes):
+    means = kind == "QLinearAveragePool"  # which onnxruntime sums in float32
+    graph = contrib(kind, ["x", "s", "z", "ys", "yz"], GRID, int(means), **attributes)
+    assert [n.op.name for n in graph.nodes][::2] == ["Dequantize", "Quantize"]
+
+
+def test_concatenation_of_codes():
+    other = {"b": codes("uint8", 2, 5, 4, 4), "t": np.float32(0.03), "u": np.uint8(77)}
+    names = ["ys", "yz", "x", "s", "z", "b", "t", "u"]
+    contrib("QLinearConcat", names, GRID | other, axis=1)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_gemm_of_codes(real):
+    weights = GRID | {
+        "b": codes("int8", 5, 4), "t": np.abs(normal(5)) / 50 + 0.01, "u": np.zeros(5, np.int8),
+        "c": RNG.integers(-900, 900, 5).astype(np.int32),
+    }  # fmt: skip
+    names = ["x", "s", "z", "b", "t", "u", "c"]
+    if real:
+        weights = {k: v for k, v in weights.items() if k not in ("ys", "yz")}
+    out = FLOAT if real else UINT8
+    names += [] if real else ["ys", "yz"]
+    node = helper.make_node("QGemm", names, ["y"], domain="com.microsoft", transB=1)
+    proto = model(
+        [node], {"x": (UINT8, [3, 4])}, {"y": (out, None)},
+        {k: np.asarray(v) for k, v in weights.items()}, 17, domains=["com.microsoft"],
+    )  # fmt: skip
+    x = codes("uint8", 3, 4)
+    reals = (x.astype(np.float64) - 60) * np.float32(0.02)
+    w = weights["b"] * weights["t"][:, None].astype(np.float64)
+    expected = reals @ w.T + weights["c"] * (weights["t"] * np.float32(0.02)).astype(np.float64)
+    got = evaluate(load(proto), {"x": x})["y"]
+    if real:
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    else:
+        steps = np.clip(np.rint(expected / 0.05) + 90, 0, 255)
+        assert np.abs(got - steps).max() <= 1
+
+
+def test_channels_last_is_refused():
+    names = ["x", "s", "z", "ys", "yz"]
+    node = helper.make_node(
+        "QLinearGlobalAveragePool", names, ["y"], name="own", domain="com.microsoft",
+        channels_last=1,
+    )  # fmt: skip
+    weights = {k: np.asarray(v) for k, v in GRID.items()}
+    proto = model(
+        [node], {"x": (UINT8, [1, 4, 4, 2])}, {"y": (UINT8, None)}, weights, 17,
+        domains=["com.microsoft"],
+    )  # fmt: skip
+    assert "'own' com.microsoft.QLinearGlobalAveragePool opset 17 (channels last" in refused(proto)
