@@ -349,7 +349,12 @@ def _calibration(context: Context) -> Facts | None:
 
 def _notes(job: Job, recipe: Recipe) -> list[str]:
     notes = []
-    if job.calibration is None and job.recipe is None:
+    if job.recipe is None and recipe.name == default_recipe(False, quantized=True):
+        notes.append(
+            f"The network is quantized already; its own codes were kept (recipe {recipe.name!r}). "
+            "Give --recipe NAME for others."
+        )
+    elif job.calibration is None and job.recipe is None:
         notes.append(
             "No calibration data was given, so nothing about activations was made up: they are "
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."

@@ -86,6 +86,7 @@ def test_the_portable_export_compiles_to_the_same_code(out: Path, place: Path) -
     report = json.loads((again / "report.json").read_text())
     names = [row["pass"] for row in report["ledger"]]
     assert names == ["load", "canonicalize", "adopt-codes", "fold-integers"]
+    assert [note[:32] for note in report["notes"]] == ["The network is quantized already"]
     data = np.load(place / "eval.npz")["x"]
     ours, theirs = (qc.Artifact.load(str(folder)) for folder in (out, again))
     for x in data[:4]:
