@@ -5,7 +5,8 @@ is computed in float32 (the graph's inputs and outputs keep their types).  Value
 names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -54,10 +55,29 @@ def load(
     Raises ``FrontendError``, one line: what is wrong, at which node, what to do; all nodes that are
     not supported are listed at once.
     """
-    where = "" if isinstance(model, onnx.ModelProto) else f"{model}: "
-    proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
-    try:
+    with _naming(model):
+        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
         return _Importer(proto, input_shapes or {}).run()
+
+
+def load_inputs(
+    model: str | PathLike[str] | onnx.ModelProto,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """The inputs of a model, in a graph without nodes: what :func:`load` would declare."""
+    with _naming(model):
+        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model), weights=False)
+        importer = _Importer(proto, input_shapes or {})
+        importer.declare(decode(proto))
+        return importer.graph
+
+
+@contextmanager
+def _naming(model: str | PathLike[str] | onnx.ModelProto) -> Iterator[None]:
+    """Errors name the file."""
+    where = "" if isinstance(model, onnx.ModelProto) else f"{model}: "
+    try:
+        yield
     except FrontendError as error:
         if str(error).startswith(where):
             raise
@@ -86,9 +106,9 @@ class _Importer:
         source = decode(self.proto)
         self.graph.name = source.name or "graph"
         self.builder = Builder(self.graph)
-        self.declared = {t.name: t for t in source.outputs}
         env: Env = {}
-        self._inputs(source, env)
+        self.declare(source)
+        self._inputs(env)
         self._nodes(source, env)
         if self.unsupported:
             count = len(self.unsupported)
@@ -102,7 +122,7 @@ class _Importer:
 
     # -- inputs ------------------------------------------------------------------------------
 
-    def _inputs(self, source: gs.Graph, env: Env) -> None:
+    def declare(self, source: gs.Graph) -> None:
         """Declare the inputs; those that are initializers (IR < 4) are constants."""
         inputs = [t for t in source.inputs if not isinstance(t, gs.Constant)]
         for name in self.input_shapes:
@@ -112,11 +132,15 @@ class _Importer:
         types = [input_type(t, self.input_shapes.get(t.name), symbols) for t in inputs]
         for tensor, t in zip(inputs, types, strict=True):
             shape: tuple[Dim, ...] = tuple(symbols.get(str(d), d) for d in t.shape)
-            value = self.graph.input(tensor.name, TensorType(t.dtype, shape))
-            env[tensor.name] = value
-            if t.dtype in _HALF:
-                cast = [f"{tensor.name}.float32"]
-                env[tensor.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
+            self.graph.input(tensor.name, TensorType(t.dtype, shape))
+
+    def _inputs(self, env: Env) -> None:
+        """The declared inputs, half precision as float32."""
+        for value in self.graph.inputs:
+            env[value.name] = value
+            if value.type.dtype in _HALF:
+                cast = [f"{value.name}.float32"]
+                env[value.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
 
     def _constant(self, tensor: gs.Constant) -> Value:
         array = np.asarray(tensor.values)

@@ -33,7 +33,14 @@ def if_(site: Site, inside: Enclosed) -> list[Value]:
         inside.build(inside.graphs[name], (), f"{site.name}.{name}")
         for name in ("then_branch", "else_branch")
     )
-    return site.results(If(*branches), site.input(0), *inside.captures)
+    op = If(*branches)
+    pairs = zip(op.then_branch.outputs, op.else_branch.outputs, strict=False)
+    if any(a.type.rank != b.type.rank for a, b in pairs):
+        raise Unsupported(
+            "its branches give results of different rank; if its condition depends on a shape, "
+            "fix that with --input-shape"
+        )
+    return site.results(op, site.input(0), *inside.captures)
 
 
 def loop(site: Site, inside: Enclosed) -> list[Value]:

@@ -18,8 +18,11 @@ CONTRIB_DOMAIN = "com.microsoft"
 """onnxruntime's own operators."""
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The model with its external data; ``FrontendError`` says what is wrong with the file."""
+def read(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """The model with its external data; ``FrontendError`` says what is wrong with the file.
+
+    Without ``weights`` external data stay where they are.
+    """
     if not path.is_file():
         raise FrontendError(f"{path}: no such file")
     try:
@@ -30,6 +33,8 @@ def read(path: Path) -> onnx.ModelProto:
         raise FrontendError(f"{path}: cannot be read: {error.strerror}") from error
     if not model.graph.node and not model.graph.output:
         raise FrontendError(f"{path}: not an ONNX file, or an empty one: it has no nodes")
+    if not weights:
+        return model
     try:
         onnx.load_external_data_for_model(model, str(path.resolve().parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:

@@ -65,7 +65,7 @@ class Recurrent(Op):
         rows, hidden = self.gates * self.hidden_size, self.hidden_size
         if x.rank != 3 or w.shape[:2] != (self.ways, rows) or r.shape != (self.ways, rows, hidden):
             raise ValueError(f"input {x}, weights {w} and {r} are not of {hidden} hidden units")
-        for name in self._names(0) + self._names(self.ways - 1):
+        for name in self.names(0) + self.names(self.ways - 1):
             if name not in _FUNCTIONS:
                 raise ValueError(f"activation {name!r} does not exist")
         length, batch = x.shape[:2] if self.layout == 0 else x.shape[1::-1]
@@ -115,21 +115,28 @@ class Recurrent(Op):
         """One step of direction ``way``."""
         raise NotImplementedError(self.name)
 
-    def _names(self, way: int) -> list[str]:
+    def names(self, way: int) -> list[str]:
+        """The activations of direction ``way``, in small letters."""
         count = len(self.standard)
         return [n.lower() for n in self.activations[way * count :][:count] or self.standard]
 
     def activation(self, way: int, index: int) -> Callable[[Array], Array]:
         """Activation ``index`` of a direction, with its constants and the clip before it."""
-        name, at = self._names(way)[index], way * len(self.standard) + index
-        alpha = self.activation_alpha[at : at + 1] or (_ALPHA.get(name, 0.0),)
-        beta = self.activation_beta[at : at + 1] or (_BETA.get(name, 0.0),)
+        name = self.names(way)[index]
+        alpha, beta = self.constants(way, index)
 
         def function(x: Array) -> Array:
             y = x if self.clip is None else np.clip(x, -self.clip, self.clip)
-            return _FUNCTIONS[name](y, alpha[0], beta[0]).astype(x.dtype, copy=False)
+            return _FUNCTIONS[name](y, alpha, beta).astype(x.dtype, copy=False)
 
         return function
+
+    def constants(self, way: int, index: int) -> tuple[float, float]:
+        """Alpha and beta of an activation."""
+        name, at = self.names(way)[index], way * len(self.standard) + index
+        alpha = self.activation_alpha[at : at + 1] or (_ALPHA.get(name, 0.0),)
+        beta = self.activation_beta[at : at + 1] or (_BETA.get(name, 0.0),)
+        return alpha[0], beta[0]
 
     def biases(self, way: int, ins: Sequence[Array | None]) -> tuple[Array, Array]:
         """The bias of the inputs and that of the states."""

@@ -21,7 +21,7 @@ from onnx_models import (
     same_one,
 )  # fmt: skip
 
-from qc.frontends.from_onnx import load
+from qc.frontends.from_onnx import load, load_inputs
 from qc.ir import ops
 from qc.ir.errors import FrontendError
 from qc.ir.evaluate import evaluate
@@ -406,6 +406,20 @@ def test_external_data(tmp_path: Path):
     (tmp_path / "w.bin").unlink()
     with pytest.raises(FrontendError, match="external data"):
         load(path)
+
+
+def test_inputs_are_declared_without_the_weights(tmp_path: Path):
+    proto = linear(normal(2, 2))
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "w.bin").unlink()
+    graph = load_inputs(path)
+    assert [(v.name, v.type.shape) for v in graph.inputs] == [("x", ("n", 2))]
+    assert graph.nodes == []
+    assert load_inputs(path, {"x": (3, 2)}).inputs[0].type.shape == (3, 2)
+    with pytest.raises(FrontendError, match=r"m\.onnx: no input 'z'"):
+        load_inputs(path, {"z": (3, 2)})
 
 
 # -- bad input -----------------------------------------------------------------------------------
