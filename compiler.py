@@ -22,6 +22,7 @@ from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
+from .ir.ops.quantize import Quantize
 from .ir.types import Array
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
@@ -153,6 +154,9 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
     graph = load_concrete(job.model, job.input_shapes, lambda specs: _shown(job, specs))
+    if job.recipe is None and is_quantized(graph):
+        recipe = load_recipe(default_recipe(False, quantized=True), job.options)
+        log.info("the network is quantized already: recipe %r", recipe.name)
     _check_patterns(job, graph)
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
@@ -160,6 +164,11 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
     context.cost = cost
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether a loaded network holds codes of activations."""
+    return any(isinstance(node.op, Quantize) for node in graph.nodes)
 
 
 def _check_patterns(job: Job, graph: Graph) -> None:
@@ -209,15 +218,18 @@ def _context(
 def _run_passes(
     graph: Graph, passes: Sequence[Pass], context: Context
 ) -> tuple[PassManager, Stages, Ledger]:
-    """Run all passes; keep the graph before the first that quantizes and the first that lowers."""
+    """Run all passes; keep the graph before the first that quantizes and the first that lowers.
+
+    Without one that quantizes nothing is lost before the lowering one.
+    """
     PassManager(passes).check_order(graph.properties)
-    coded = _first(passes, lambda p: "quantized" in p.establishes)
-    lowering = max(coded, _first(passes, lambda p: p.kind is Kind.LOWERING))
+    lowers = _first(passes, lambda p: p.kind is Kind.LOWERING)
+    coded = min(_first(passes, lambda p: "quantized" in p.establishes), lowers)
     manager = PassManager(passes[:coded])
     real, ledger = manager.run(graph, context)
-    manager.passes = passes[coded:lowering]
+    manager.passes = passes[coded:lowers]
     quantized, ledger = manager.run(real, context, ledger)
-    manager.passes, context.evaluate = passes[lowering:], None
+    manager.passes, context.evaluate = passes[lowers:], None
     folded, ledger = manager.run(quantized, context, ledger)
     return manager, Stages(real, quantized, folded), ledger
 
@@ -337,7 +349,12 @@ def _calibration(context: Context) -> Facts | None:
 
 def _notes(job: Job, recipe: Recipe) -> list[str]:
     notes = []
-    if job.calibration is None and job.recipe is None:
+    if job.recipe is None and recipe.name == default_recipe(False, quantized=True):
+        notes.append(
+            f"The network is quantized already; its own codes were kept (recipe {recipe.name!r}). "
+            "Give --recipe NAME for others."
+        )
+    elif job.calibration is None and job.recipe is None:
         notes.append(
             "No calibration data was given, so nothing about activations was made up: they are "
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."

@@ -104,10 +104,9 @@ def load_concrete(
     anything
     else is a ``DataError``.
     """
-    graph = load(source, input_shapes)
-    open_specs = [s for s in specs_of(graph) if _symbols(s)]
+    open_specs = [s for s in specs_of(_declared(source, input_shapes)) if _symbols(s)]
     if not open_specs:
-        return graph
+        return load(source, input_shapes)
     shapes = dict(input_shapes)
     data = shown(open_specs)
     for spec in open_specs:
@@ -120,6 +119,24 @@ def load_concrete(
         shapes[spec.name] = [d for d in merged if isinstance(d, int)]
         log.info("input %r is compiled for shape %s", spec.name, list(merged))
     return load(source, shapes)
+
+
+def _declared(source: str | Path | Graph | ModelProto, input_shapes: Shapes) -> Graph:
+    """A graph with the inputs of the network; a file may need their shapes to be read further."""
+    if isinstance(source, Graph) or (isinstance(source, str | Path) and _suffix(source) != ".onnx"):
+        return load(source, input_shapes)
+    if isinstance(source, str | Path) and not Path(source).is_file():
+        return load(source, input_shapes)
+    from .frontends import from_onnx
+
+    shapes = {k: tuple(v) for k, v in input_shapes.items()}
+    graph = from_onnx.load_inputs(source, shapes or None)
+    check_shapes(graph, shapes)
+    return graph
+
+
+def _suffix(source: str | Path) -> str:
+    return Path(source).suffix
 
 
 def _merge(spec: InputSpec, data: Sequence[int] | None) -> tuple[int | str, ...]:

@@ -9,6 +9,7 @@ from ..ir.errors import PreconditionError, nearest
 from .base import Pass
 
 PASSES: dict[str, str] = {
+    "adopt-codes": "adopt_codes:AdoptCodes",
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
     "choose-precision": "choose_precision:ChoosePrecision",

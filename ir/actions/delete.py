@@ -19,8 +19,9 @@ from ..graph import Graph, Node, Value
 from ..ops.base import Op
 from ..ops.elementwise import Mul
 from ..ops.index import Gather, Pad, Slice
-from ..ops.nn import Conv, ConvTranspose, GlobalAveragePool
+from ..ops.nn import Conv, ConvTranspose
 from ..ops.norm import GroupNormalization, RMSNormalization
+from ..ops.pool import GlobalAveragePool
 from ..ops.reduce import ReduceMean
 from ..ops.resize import Resize
 from ..ops.shape import ConstantOfShape, Expand, Reshape, Split, Tile

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..types import DTYPES, Array, TensorType
 from .base import Op, Operands, broadcast, given, operand
+from .narrow import convert
 
 if TYPE_CHECKING:
     from ..coupling.relations import Relations
@@ -124,18 +125,23 @@ class Identity(Unary):
 
 @dataclass(frozen=True)
 class Cast(Op):
-    """Change the element type: floats to integers truncate, anything to bool is ``!= 0``."""
+    """Change the element type: floats to integers truncate, anything to bool is ``!= 0``.
+
+    ``saturate`` and ``round_mode`` are for types of eight bits and fewer (``narrow.convert``).
+    """
 
     to: str = "float32"
+    saturate: bool = True
+    round_mode: str = "up"
 
     def infer(self, ins: Operands) -> list[TensorType]:
-        if self.to not in DTYPES or self.to in ("string", "bfloat16"):
+        if self.to not in DTYPES or self.to == "string":
             raise ValueError(f"cannot cast to {self.to!r}")
         return [operand(ins, 0).type.with_dtype(self.to)]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         with np.errstate(all="ignore"):
-            return [given(ins).astype(self.to)]
+            return [convert(given(ins), self.to, self.saturate, self.round_mode)]
 
     def couple(self, relations: Relations, node: Node) -> None:
         relations.elementwise(node)

@@ -85,14 +85,14 @@ class ReduceMax(Reduce):
     """Greatest element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.max(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.max(x, axes, keepdims=self.keepdims, initial=_extreme(x, -1)))
 
 
 class ReduceMin(Reduce):
     """Least element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.min(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.min(x, axes, keepdims=self.keepdims, initial=_extreme(x, 1)))
 
 
 class ReduceProd(Reduce):
@@ -143,6 +143,14 @@ class ReduceLogSumExp(Reduce):
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(special.logsumexp(x, axes, keepdims=self.keepdims))
+
+
+def _extreme(x: Array, sign: int) -> float | int | bool:
+    """The least (``sign`` -1) or greatest number of a type: what no elements amount to."""
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype.name)
+        return int(limits.max if sign > 0 else limits.min)
+    return sign > 0 if x.dtype.kind == "b" else sign * np.inf
 
 
 @dataclass(frozen=True)
@@ -216,6 +224,34 @@ class CumSum(Op):
     def couple(self, relations: Relations, node: Node) -> None:
         relations.broadcast(node.operands[0], node.output)
         relations.pin(relations.axis(node.output, self.axis), "a running sum")
+
+
+@dataclass(frozen=True)
+class CumProd(CumSum):
+    """Running product along ``axis``; ``exclusive`` leaves out the element itself."""
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        x = np.flip(x, self.axis) if self.reverse else x
+        y = np.cumprod(x, self.axis, dtype=x.dtype)
+        if self.exclusive:
+            y = np.roll(y, 1, self.axis)
+            np.moveaxis(y, self.axis, 0)[0] = 1
+        return [np.ascontiguousarray(np.flip(y, self.axis)) if self.reverse else y]
+
+
+class Det(Op):
+    """Determinants of the matrices in the last two axes."""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if x.rank < 2 or x.shape[-1] != x.shape[-2]:
+            raise ValueError(f"{x} holds no square matrices")
+        return [TensorType(x.dtype, x.shape[:-2])]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        return [np.asarray(np.linalg.det(x)).astype(x.dtype)]
 
 
 @dataclass(frozen=True)

@@ -377,9 +377,10 @@ class DepthToSpace(Op):
 
 @dataclass(frozen=True)
 class SpaceToDepth(Op):
-    """Blocks of pixels to channels."""
+    """Blocks of pixels to channels; ``mode`` ``DCR`` or ``CRD``."""
 
     blocksize: int = 1
+    mode: str = "DCR"
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x, b = operand(ins, 0).type, self.blocksize
@@ -391,7 +392,8 @@ class SpaceToDepth(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x, b = given(ins), self.blocksize
         n, c, h, w = x.shape
-        y = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        y = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
         return [y.reshape(n, c * b * b, h // b, w // b)]
 
     def couple(self, relations: Relations, node: Node) -> None:
