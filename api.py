@@ -15,6 +15,7 @@ from .data import Dataset
 from .ir.evaluate import evaluate as reference
 from .ir.graph import Graph
 from .ir.types import Array
+from .loading import Source
 from .loading import load as load_model
 from .models import open_model
 from .progress import Progress
@@ -24,8 +25,6 @@ from .targets import Target
 from .tuning import Where, bundle_model, check_writable, database_path, open_database, tune_model
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from .backends.codegen.artifact import Artifact
 
 __all__ = [
@@ -44,15 +43,19 @@ __all__ = [
 
 
 def load(
-    source: str | Path | Graph | ModelProto,
+    source: Source,
+    example_inputs: object = None,
+    *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
-    """A network from an ``.onnx`` file or an ONNX model in memory.
+    """A network from an ``.onnx`` or ``.pt2`` file, ``module:callable``, or a model in memory.
 
+    In memory: an ONNX model, an exported program of PyTorch, or an nn.Module with
+    ``example_inputs`` (a tensor, the positional arguments, or keyword arguments by name).
     ``input_shapes`` makes symbolic dimensions concrete (``{"input": (1, 3, 224, 224)}``).
     Raises ``FrontendError`` for what cannot be read, naming all unsupported nodes at once.
     """
-    return load_model(source, input_shapes)
+    return load_model(source, example_inputs, input_shapes=input_shapes)
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -64,7 +67,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def compile(
-    model: str | Path | Graph | ModelProto,
+    model: Source,
     *,
     target: str | Path | Target = "host",
     recipe: str | None = None,
