@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from . import scoring
 from .compiler import Data, Job, compile_to
 from .data import Dataset
+from .ir.errors import BackendError
 from .ir.evaluate import evaluate as reference
 from .ir.graph import Graph
 from .ir.types import Array
@@ -25,6 +26,8 @@ from .targets import Target
 from .tuning import Where, bundle_model, check_writable, database_path, open_database, tune_model
 
 if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
     from .backends.codegen.artifact import Artifact
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "import_results",
     "load",
     "score",
+    "to_torch",
     "tune",
     "tune_bundle",
 ]
@@ -64,6 +68,22 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     Raises ``DataError`` where the feed does not fit the inputs.
     """
     return reference(graph, inputs)
+
+
+def to_torch(graph: Graph, frozen: Sequence[str] = ()) -> GraphModule:
+    """A float graph as a ``torch.fx.GraphModule`` that can be trained; :func:`load` takes it back.
+
+    Weights become parameters under their names, what is none (statistics, masks, numbers, and what
+    the patterns in ``frozen`` match) buffers.  Raises ``BackendError`` for ops without a form in
+    torch (integer ones, say), naming them, and where torch is not installed.
+    """
+    try:
+        from .backends.torch_fx.convert import to_torch as convert
+    except ImportError as error:
+        raise BackendError(
+            "to_torch needs torch, which is not installed: pip install 'qc-compiler[torch]'"
+        ) from error
+    return convert(graph, frozen)
 
 
 def compile(

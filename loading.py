@@ -96,10 +96,23 @@ def _from_pytorch(source: object, example_inputs: object) -> Graph:
     else:
         program = source
     try:
-        return from_torch.load(program)
+        graph = from_torch.load(program)
     except FrontendError as error:
         where = f"{source}: " if isinstance(source, str | Path) else ""
         raise FrontendError(f"{where}{error}") from error
+    _restore_names(graph, getattr(source, "meta", {}))
+    return graph
+
+
+def _restore_names(graph: Graph, meta: Mapping[str, object]) -> None:
+    """Inputs and outputs of a module that ``to_torch`` made are called as they were."""
+    names = meta.get("qc")
+    if not isinstance(names, Mapping):
+        return
+    for key, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        if len(names[key]) == len(values):
+            for value, name in zip(values, names[key], strict=True):
+                graph.rename(value, name)
 
 
 def _by_plugin(path: Path) -> Graph:

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 import architectures  # noqa: E402
 
+from qc.backends.torch_fx.convert import to_torch  # noqa: E402
 from qc.frontends import from_torch  # noqa: E402
 from qc.frontends.torch_program import export  # noqa: E402
 from qc.ir.evaluate import evaluate  # noqa: E402
@@ -19,7 +20,8 @@ def outputs_of(module, inputs):
     """What ``module`` returns, as arrays in order."""
     with torch.no_grad():
         found = module(*inputs)
-    items = found.values() if isinstance(found, dict) else [found]
+    items = found.values() if isinstance(found, dict) else found
+    items = [items] if isinstance(items, torch.Tensor) else items
     return [t.numpy() for t in items]
 
 
@@ -29,13 +31,35 @@ def relative(got, want):
     return float(np.abs(got - want).max() / np.abs(want).max())
 
 
-@pytest.mark.parametrize("name", architectures.NAMES)
-def test_torch_to_ir(name):
-    module, inputs = architectures.build(name)
+def values_of(graph, inputs):
+    """What ``graph`` gives, in order."""
+    feed = {v.name: t.numpy() for v, t in zip(graph.inputs, inputs, strict=True)}
+    return list(evaluate(graph, feed).values())
+
+
+@pytest.fixture(scope="module", params=architectures.NAMES)
+def network(request):
+    """A module, its inputs, and the graph made of it."""
+    module, inputs = architectures.build(request.param)
     graph = from_torch.load(export(module, inputs))
     verify(graph)
-    feed = {v.name: t.numpy() for v, t in zip(graph.inputs, inputs, strict=True)}
-    found = evaluate(graph, feed)
-    for got, want in zip(found.values(), outputs_of(module, inputs), strict=True):
+    return module, inputs, graph
+
+
+def test_torch_to_ir(network):
+    module, inputs, graph = network
+    for got, want in zip(values_of(graph, inputs), outputs_of(module, inputs), strict=True):
         assert np.abs(want).max() > 0.01
         assert relative(got, want) <= TOLERANCE
+
+
+def test_ir_to_torch_and_back(network):
+    module, inputs, graph = network
+    back = to_torch(graph)
+    pairs = zip(outputs_of(back, inputs), outputs_of(module, inputs), strict=True)
+    assert max(relative(got, want) for got, want in pairs) <= TOLERANCE
+    assert {n for n, _ in module.named_parameters()} <= {n for n, _ in back.named_parameters()}
+    again = from_torch.load(export(back, inputs))
+    assert [n.op.name for n in again.nodes] == [n.op.name for n in graph.nodes]
+    pairs = zip(values_of(again, inputs), values_of(graph, inputs), strict=True)
+    assert all(np.array_equal(got, want) for got, want in pairs)

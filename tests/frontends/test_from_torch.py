@@ -732,6 +732,10 @@ def test_a_custom_op_is_kept_without_its_meaning():
     (node,) = (n for n in graph.nodes if n.op.name == "Opaque")
     assert (node.op.kind, node.op.source_domain) == ("twice.default", "qctest")
     assert node.op.settings == (("factor", 2),)
+    program = export(Custom(), (X,))
+    meaning = {torch.ops.qctest.twice.default: lambda x, factor: x * factor}
+    plain = from_torch.load(program.run_decompositions(meaning))
+    assert [n.op.name for n in plain.nodes] == ["Mul", "Add"]
 
 
 def test_a_module_keeps_its_mode():
