@@ -2,7 +2,8 @@
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
 into biases), and recovers the activations and normalisations that exporters take apart (see
-``patterns_activation``, ``patterns_norm``, ``patterns_linear``: the rules, one line each).  ::
+``patterns_activation``, ``patterns_norm``, ``patterns_linear``: the rules, one line each); writes
+transposed convolutions as convolutions (``patterns_transposed``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -23,6 +24,7 @@ from .patterns_activation import ACTIVATIONS
 from .patterns_linear import LINEAR
 from .patterns_norm import NORMS
 from .patterns_shape import SHAPES
+from .patterns_transposed import TRANSPOSED
 
 SMALL = 1024
 """Float results of at most this size are folded even where a constant has other readers."""
@@ -41,7 +43,7 @@ class Canonicalize(Pass):
         counts: Counter[str] = Counter()
         while True:
             counts["constant"] += fold_constants(graph)
-            fired = rewrite(graph, [*SHAPES, *LINEAR, *ACTIVATIONS, *NORMS], self.name)
+            fired = rewrite(graph, [*SHAPES, *LINEAR, *TRANSPOSED, *ACTIVATIONS, *NORMS], self.name)
             counts += fired
             if not fired:
                 break

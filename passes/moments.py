@@ -25,7 +25,8 @@ class Moments:
 
     ``mean`` is float64 ``[groups, K]``, ``second`` and ``covariance`` ``[groups, K, K]`` with
     ``K = inputs per group * taps`` in the order of the weights.  Memory does not depend on the
-    number of samples.
+    number of samples.  Sums are about the first mean, so that inputs which hardly vary keep a
+    covariance without negative eigenvalues.
     """
 
     def __init__(self, layer: Linear) -> None:
@@ -36,6 +37,7 @@ class Moments:
         self._sum = np.zeros((groups, inputs * taps))
         self._products = np.zeros((groups, inputs * taps, inputs * taps))
         self._samples = 0
+        self._origin: Array | None = None
 
     @staticmethod
     def wanted(layer: Linear) -> bool:
@@ -55,6 +57,9 @@ class Moments:
     def _multiply(self) -> None:
         if self._held:
             z = np.concatenate(self._held, 2)
+            if self._origin is None:
+                self._origin = z.mean(2, keepdims=True)
+            z = z - self._origin
             self._sum += z.sum(2, dtype=np.float64)
             self._products += z @ z.transpose(0, 2, 1)
             self._count += z.shape[2]
@@ -69,20 +74,22 @@ class Moments:
     @property
     def mean(self) -> Array:
         """float64 ``[groups, K]``."""
-        count = max(self.count, 1)
-        return np.asarray(self._sum / count)
+        count, origin = max(self.count, 1), self._origin
+        start = 0.0 if origin is None else origin[:, :, 0].astype(np.float64)
+        return np.asarray(start + self._sum / count)
 
     @property
     def second(self) -> Array:
         """Second moments about zero."""
-        count = max(self.count, 1)
-        return np.asarray(self._products / count)
+        mean = self.mean
+        return np.asarray(self.covariance + mean[:, :, None] * mean[:, None, :])
 
     @property
     def covariance(self) -> Array:
         """Second moments about the mean."""
-        mean = self.mean
-        return np.asarray(self.second - mean[:, :, None] * mean[:, None, :])
+        count = max(self.count, 1)
+        shift = self._sum / count
+        return np.asarray(self._products / count - shift[:, :, None] * shift[:, None, :])
 
     def _rows(self, x: Array) -> Array:
         rows = x.reshape(-1, x.shape[-1])
