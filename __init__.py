@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import backends, frontends, ir, passes, targets
-    from .api import bench, compile, evaluate, load
+    from .api import bench, compile, evaluate, load, to_torch
     from .backends.codegen.artifact import Artifact
     from .ir.errors import QcError
     from .ir.graph import Graph
@@ -22,6 +22,7 @@ _PUBLIC = {
     "compile": "api",
     "evaluate": "api",
     "bench": "api",
+    "to_torch": "api",
     "Artifact": "backends.codegen.artifact",
     "Context": "passes.context",
     "Graph": "ir.graph",
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "passes",
     "targets",
+    "to_torch",
 ]
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from . import scoring
 from .compiler import Data, Job, compile_to
 from .data import Dataset
+from .ir.errors import BackendError
 from .ir.evaluate import evaluate as reference
 from .ir.graph import Graph
 from .ir.types import Array
+from .loading import Source
 from .loading import load as load_model
 from .models import open_model
 from .progress import Progress
@@ -24,7 +26,7 @@ from .targets import Target
 from .tuning import Where, bundle_model, check_writable, database_path, open_database, tune_model
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from torch.fx import GraphModule
 
     from .backends.codegen.artifact import Artifact
 
@@ -38,21 +40,26 @@ __all__ = [
     "import_results",
     "load",
     "score",
+    "to_torch",
     "tune",
     "tune_bundle",
 ]
 
 
 def load(
-    source: str | Path | Graph | ModelProto,
+    source: Source,
+    example_inputs: object = None,
+    *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
-    """A network from an ``.onnx`` file or an ONNX model in memory.
+    """A network from an ``.onnx`` or ``.pt2`` file, ``module:callable``, or a model in memory.
 
+    In memory: an ONNX model, an exported program of PyTorch, or an nn.Module with
+    ``example_inputs`` (a tensor, the positional arguments, or keyword arguments by name).
     ``input_shapes`` makes symbolic dimensions concrete (``{"input": (1, 3, 224, 224)}``).
     Raises ``FrontendError`` for what cannot be read, naming all unsupported nodes at once.
     """
-    return load_model(source, input_shapes)
+    return load_model(source, example_inputs, input_shapes=input_shapes)
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -63,8 +70,24 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return reference(graph, inputs)
 
 
+def to_torch(graph: Graph, frozen: Sequence[str] = ()) -> GraphModule:
+    """A float graph as a ``torch.fx.GraphModule`` that can be trained; :func:`load` takes it back.
+
+    Weights become parameters under their names, what is none (statistics, masks, numbers, and what
+    the patterns in ``frozen`` match) buffers.  Raises ``BackendError`` for ops without a form in
+    torch (integer ones, say), naming them, and where torch is not installed.
+    """
+    try:
+        from .backends.torch_fx.convert import to_torch as convert
+    except ImportError as error:
+        raise BackendError(
+            "to_torch needs torch, which is not installed: pip install 'qc-compiler[torch]'"
+        ) from error
+    return convert(graph, frozen)
+
+
 def compile(
-    model: str | Path | Graph | ModelProto,
+    model: Source,
     *,
     target: str | Path | Target = "host",
     recipe: str | None = None,

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn, TypeAlias
 
 _METRICS = ("top1", "perplexity", "agreement", "mse")
+_MODEL = "an .onnx or .pt2 file, or module:callable (a PyTorch module and example inputs)"
 _DATA = "an .npz file, a folder of such files, or a folder of images with --preprocess"
 
 
@@ -55,7 +56,7 @@ def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParse
 
 def _compile(commands: Commands) -> None:
     sub = _command(commands, "compile", "compress a model and compile it to an artifact")
-    sub.add_argument("model", metavar="MODEL", help="an .onnx file")
+    sub.add_argument("model", metavar="MODEL", help=_MODEL)
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the artifact")
     sub.add_argument("--target", default="host", metavar="NAME|FILE", help="default: this machine")
     _recipe(sub)
@@ -110,7 +111,7 @@ def _seconds(text: str) -> float:
 
 def _tune(commands: Commands) -> None:
     sub = _command(commands, "tune", "measure which kernels run a network fastest on a machine")
-    sub.add_argument("model", metavar="MODEL|OUT", nargs="?", help="an .onnx file or an artifact")
+    sub.add_argument("model", metavar="MODEL|OUT", nargs="?", help=f"{_MODEL}, or an artifact")
     sub.add_argument("--target", metavar="NAME|FILE",
                      help="default: the artifact's, else this machine")  # fmt: skip
     sub.add_argument("--seconds", type=_seconds, default=300.0, metavar="N",

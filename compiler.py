@@ -26,7 +26,7 @@ from .ir.ops.quantize import Quantize
 from .ir.types import Array
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
-from .loading import load_concrete
+from .loading import Source, load_concrete
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
 from .passes.ledger import Ledger
@@ -48,8 +48,6 @@ from .tuning import (
 )
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from .backends.codegen.tuning.choices import Choices
 
 log = logging.getLogger(__name__)
@@ -63,7 +61,7 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
 class Job:
     """What to compile, how, and what to judge it by; the fields are the command line's options."""
 
-    model: str | Path | Graph | ModelProto
+    model: Source
     target: str | Path | Target = "host"
     recipe: str | None = None
     calibration: Data | None = None
@@ -328,7 +326,7 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
         parameters=last.parameters,
         macs=last.macs,
         bytes=last.bytes,
-        source={"model": str(path.resolve()), "sha256": sha256(path)} if path else {},
+        source=_source(path),
         machine={"target cpu": target.cpu, "compiled on": platform.machine()},
         versions=versions(),
         calibration=_calibration(context),
@@ -338,6 +336,15 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
             stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers
         ),
     )
+
+
+def _source(path: Path | None) -> Facts:
+    """Where the model was; nothing for one in memory, no hash for ``module:callable``."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        return {"model": str(path)}
+    return {"model": str(path.resolve()), "sha256": sha256(path)}
 
 
 def _calibration(context: Context) -> Facts | None:

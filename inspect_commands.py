@@ -75,7 +75,7 @@ def _graph(model: str) -> Graph:
 
     path = Path(model)
     if not path.is_dir():
-        return load(path)
+        return load(model)
     from .backends.codegen.artifact import read_manifest
     from .ir.text import load as load_text
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,38 +19,100 @@ from .ir.graph import Graph, Node
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.export import ExportedProgram
+    from torch.nn import Module
 
 log = logging.getLogger(__name__)
 
 Shapes = Mapping[str, Sequence[int]]
-_LATER = (".pt2", ".pt", ".pth")
+Source: TypeAlias = "str | Path | Graph | ModelProto | ExportedProgram | Module"
+_PYTORCH = (".pt2", ".pt", ".pth")
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def load(source: str | Path | Graph | ModelProto, input_shapes: Shapes | None = None) -> Graph:
-    """A network from an ``.onnx`` file, an ONNX model in memory, or a graph as it is.
+def load(
+    source: Source, example_inputs: object = None, *, input_shapes: Shapes | None = None
+) -> Graph:
+    """A network from a file, an ONNX model or PyTorch program in memory, or a graph as it is.
 
-    ``input_shapes`` makes symbolic dimensions concrete.  Other formats come from plugins: entry
-    points
-    in the group ``qc.frontends``, named by suffix, each a function from a path to a ``Graph``.
-    Raises ``FrontendError`` for what cannot be read.
+    Files are ``.onnx`` and ``.pt2``; ``module:callable`` names a function that returns an nn.Module
+    and its example inputs.  An nn.Module itself needs ``example_inputs``: a tensor, the positional
+    arguments, or keyword arguments by name.  ``input_shapes`` makes symbolic dimensions concrete.
+    Other formats come from plugins: entry points in the group ``qc.frontends``, named by suffix,
+    each a function from a path to a ``Graph``.  Raises ``FrontendError`` for what cannot be read.
     """
-    if isinstance(source, Graph):
-        return bound(source, input_shapes or {})
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.is_dir():
-            raise FrontendError(f"model {str(source)!r} is a folder; give an .onnx file")
-        if not path.is_file() and path.suffix in ("", ".onnx"):
-            raise FrontendError(f"model {str(source)!r} does not exist")
-        if path.suffix != ".onnx":
-            return bound(_by_plugin(path), input_shapes or {})
-    from .frontends import from_onnx
-
     shapes = {k: tuple(v) for k, v in (input_shapes or {}).items()}
-    graph = from_onnx.load(source, shapes or None)
+    if example_inputs is not None and not is_module(source):
+        raise FrontendError("example inputs are for an nn.Module; for others give input_shapes")
+    if isinstance(source, Graph):
+        return bound(source, shapes)
+    if is_pytorch(source):
+        graph = bound(_from_pytorch(source, example_inputs), shapes)
+    else:
+        if isinstance(source, str | Path):
+            path = Path(source)
+            if path.is_dir():
+                raise FrontendError(f"model {str(source)!r} is a folder; give an .onnx file")
+            if not path.is_file() and path.suffix in ("", ".onnx"):
+                raise FrontendError(f"model {str(source)!r} does not exist")
+            if path.suffix != ".onnx":
+                return bound(_by_plugin(path), shapes)
+        from .frontends import from_onnx
+
+        graph = from_onnx.load(source, shapes or None)
     check_shapes(graph, shapes)
     check_weights(graph)
     return graph
+
+
+def is_module(source: object) -> bool:
+    """Whether ``source`` is an nn.Module; torch is not imported to find that out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
+
+
+def is_pytorch(source: object) -> bool:
+    """Whether ``source`` is a program of PyTorch: in memory, a file, or ``module:callable``."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return path.suffix in _PYTORCH or (_is_callable(str(source)) and not path.exists())
+    return is_module(source) or type(source).__name__ == "ExportedProgram"
+
+
+def _is_callable(text: str) -> bool:
+    return _CALLABLE.fullmatch(text) is not None
+
+
+def _from_pytorch(source: object, example_inputs: object) -> Graph:
+    from .frontends import from_torch, torch_program
+
+    if isinstance(source, str | Path):
+        named = _is_callable(str(source))
+        program = torch_program.call(str(source)) if named else torch_program.read(Path(source))
+    elif is_module(source):
+        if example_inputs is None:
+            raise FrontendError("an nn.Module needs example inputs: qc.load(module, inputs)")
+        program = torch_program.export(source, example_inputs)
+    else:
+        program = source
+    try:
+        graph = from_torch.load(program)
+    except FrontendError as error:
+        where = f"{source}: " if isinstance(source, str | Path) else ""
+        raise FrontendError(f"{where}{error}") from error
+    _restore_names(graph, getattr(source, "meta", {}))
+    return graph
+
+
+def _restore_names(graph: Graph, meta: Mapping[str, object]) -> None:
+    """Inputs and outputs of a module that ``to_torch`` made are called as they were."""
+    names = meta.get("qc")
+    if not isinstance(names, Mapping):
+        return
+    for key, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        if len(names[key]) == len(values):
+            for value, name in zip(values, names[key], strict=True):
+                graph.rename(value, name)
 
 
 def _by_plugin(path: Path) -> Graph:
@@ -57,13 +121,9 @@ def _by_plugin(path: Path) -> Graph:
         graph = points[path.suffix].load()(path)
         assert isinstance(graph, Graph)
         return graph
-    if path.suffix in _LATER:
-        raise FrontendError(
-            f"model {str(path)!r}: PyTorch models are not read yet; export to .onnx"
-        )
     raise FrontendError(
         f"model {str(path)!r}: no frontend reads {path.suffix or 'files without a suffix'!r}; "
-        f"known: {', '.join(sorted(['.onnx', *points]))}"
+        f"known: {', '.join(sorted(['.onnx', '.pt2', *points]))}"
     )
 
 
@@ -94,7 +154,7 @@ def check_shapes(graph: Graph, shapes: Shapes) -> None:
 
 
 def load_concrete(
-    source: str | Path | Graph | ModelProto,
+    source: Source,
     input_shapes: Shapes,
     shown: Callable[[list[InputSpec]], Shapes],
 ) -> Graph:
@@ -104,9 +164,11 @@ def load_concrete(
     anything
     else is a ``DataError``.
     """
-    open_specs = [s for s in specs_of(_declared(source, input_shapes)) if _symbols(s)]
+    # A program is not traced twice: a callable may give another network.
+    graph = load(source) if is_pytorch(source) else _declared(source, input_shapes)
+    open_specs = [s for s in specs_of(graph) if _symbols(s)]
     if not open_specs:
-        return load(source, input_shapes)
+        return _concrete(source, graph, input_shapes)
     shapes = dict(input_shapes)
     data = shown(open_specs)
     for spec in open_specs:
@@ -118,15 +180,19 @@ def load_concrete(
             )
         shapes[spec.name] = [d for d in merged if isinstance(d, int)]
         log.info("input %r is compiled for shape %s", spec.name, list(merged))
-    return load(source, shapes)
+    return _concrete(source, graph, shapes)
 
 
-def _declared(source: str | Path | Graph | ModelProto, input_shapes: Shapes) -> Graph:
+def _concrete(source: Source, graph: Graph, shapes: Shapes) -> Graph:
+    return bound(graph, shapes) if is_pytorch(source) else load(source, input_shapes=shapes)
+
+
+def _declared(source: Source, input_shapes: Shapes) -> Graph:
     """A graph with the inputs of the network; a file may need their shapes to be read further."""
     if isinstance(source, Graph) or (isinstance(source, str | Path) and _suffix(source) != ".onnx"):
-        return load(source, input_shapes)
+        return load(source, input_shapes=input_shapes)
     if isinstance(source, str | Path) and not Path(source).is_file():
-        return load(source, input_shapes)
+        return load(source, input_shapes=input_shapes)
     from .frontends import from_onnx
 
     shapes = {k: tuple(v) for k, v in input_shapes.items()}

@@ -37,9 +37,8 @@ class Model:
 def open_model(
     path: str | Path, data: str | Path | None = None, preprocess: str | Path | None = None
 ) -> Model:
-    """An artifact's folder, or a model file; its symbolic dimensions come from ``data``."""
-    path = Path(path)
-    return open_artifact(path) if path.is_dir() else _open_file(path, data, preprocess)
+    """An artifact's folder, or a model; its symbolic dimensions come from ``data``."""
+    return open_artifact(path) if Path(path).is_dir() else _open_file(path, data, preprocess)
 
 
 def open_artifact(path: str | Path, threads: int = 1, device: str | None = None) -> Model:
@@ -84,7 +83,7 @@ def _ports(manifest: Mapping[str, object], key: str) -> list[dict[str, Any]]:
     return ports
 
 
-def _open_file(path: Path, data: str | Path | None, preprocess: str | Path | None) -> Model:
+def _open_file(path: str | Path, data: str | Path | None, preprocess: str | Path | None) -> Model:
     from .backends.qdq.executor import OnnxRuntimeExecutor
     from .loading import load_concrete
 

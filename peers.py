@@ -290,6 +290,11 @@ def _source(directory: Path, model: str | Path | None) -> Path | None:
         return Path(model)
     source = read(directory).get("source")
     path = Path(str(source.get("model", ""))) if isinstance(source, dict) else Path()
-    if path.is_file() and isinstance(source, dict) and sha256(path) == source.get("sha256"):
+    if (
+        path.suffix == ".onnx"
+        and path.is_file()
+        and isinstance(source, dict)
+        and sha256(path) == source.get("sha256")
+    ):
         return path
     return None

@@ -45,7 +45,7 @@ def measure(
     api.compile_to_directory(job, scratch / "out")
     artifact = Artifact.load(scratch / "out", args.threads)
     specs = manifest_specs(artifact.manifest)
-    graph = api.load(model, {s.name: s.shape for s in specs})
+    graph = api.load(model, input_shapes={s.name: s.shape for s in specs})
     if data is None:
         feeds = peers.noise(specs, 8)
     else:

@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 
 from ..ir.builder import Builder
 from ..ir.errors import FrontendError, VerifyError, nearest
-from ..ir.graph import Graph, Origin, Value
+from ..ir.graph import Graph, Value
 from ..ir.ops import Cast, Identity, Opaque
 from ..ir.types import Dim, TensorType
 from .onnx_control import CONTROL, Enclosed
@@ -41,8 +41,7 @@ from .onnx_rules.shapes import half_to_single
 from .onnx_sequences import SEQUENCES, Items
 from .onnx_site import Site, Unsupported
 from .onnx_weights import check_finite
-
-_HALF = ("float16", "bfloat16")
+from .outputs import HALF, output
 
 
 def load(
@@ -138,7 +137,7 @@ class _Importer:
         """The declared inputs, half precision as float32."""
         for value in self.graph.inputs:
             env[value.name] = value
-            if value.type.dtype in _HALF:
+            if value.type.dtype in HALF:
                 cast = [f"{value.name}.float32"]
                 env[value.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
 
@@ -339,34 +338,11 @@ class _Importer:
                 raise FrontendError(f"output {tensor.name!r} is a sequence; only tensors can be")
             if not isinstance(value, Value):
                 raise FrontendError(f"output {tensor.name!r} is not defined by any node")
-            values.append(self._output(tensor, value, values))
+            dtype = None if tensor.dtype is None else dtype_name(tensor.dtype)
+            values.append(output(self.builder, value, tensor.name, dtype, values))
         if len({t.name for t in source.outputs}) < len(values):
             raise FrontendError("two outputs have the same name")
         self.graph.outputs = values
-
-    def _output(self, tensor: gs.Tensor, value: Value, before: Sequence[Value]) -> Value:
-        name = tensor.name
-        half = None if tensor.dtype is None else dtype_name(tensor.dtype)
-        if half in _HALF and value.type.dtype == "float32":
-            self._vacate(name)
-            return self.builder.emit(Cast(str(half)), [value], [name], Origin(name))[0]
-        if value.producer is None or any(v is value for v in before):
-            if value.name == name and value.is_constant:
-                return value
-            self._vacate(name)
-            return self.graph.add(Identity(), [value], names=[name], origin=Origin(name)).output
-        if value.name != name:
-            self._vacate(name)
-            self.graph.rename(value, name)
-        return value
-
-    def _vacate(self, name: str) -> None:
-        """Take ``name`` from a value inside the graph, for an output."""
-        if name in self.graph:
-            holder = self.graph[name]
-            if any(holder is v for v in self.graph.inputs):
-                raise FrontendError(f"{name!r} is an input and an output")
-            self.graph.rename(holder, self.graph.fresh(f"{name}.inner"))
 
 
 def _attributes(node: gs.Node) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """``canonicalize``: one form for everything that has many, so that later passes see few cases.
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
-into biases), unrolls short recurrent layers, and recovers the activations and normalisations that
-exporters take apart (rules, one line each: ``patterns_activation``, ``patterns_norm``,
-``patterns_linear``).  ::
+into biases), unrolls short recurrent layers, writes transposed convolutions as convolutions, and
+recovers the activations and normalisations that exporters take apart (rules, one line each:
+``patterns_activation``, ``patterns_norm``, ``patterns_linear``, ``patterns_transposed``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -24,6 +24,7 @@ from .patterns_activation import ACTIVATIONS
 from .patterns_linear import LINEAR
 from .patterns_norm import NORMS
 from .patterns_shape import SHAPES
+from .patterns_transposed import TRANSPOSED
 from .unroll_recurrent import unroll_recurrent
 
 SMALL = 1024
@@ -46,7 +47,7 @@ class Canonicalize(Pass):
             counts["unrolled"] += unroll_recurrent(graph)
             # Norms first: a mean inside one is no pooling.
             fired = rewrite(graph, [*SHAPES, *NORMS], self.name)
-            fired += rewrite(graph, [*LINEAR, *ACTIVATIONS], self.name)
+            fired += rewrite(graph, [*LINEAR, *TRANSPOSED, *ACTIVATIONS], self.name)
             counts += fired
             if not fired:
                 break

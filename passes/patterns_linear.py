@@ -103,6 +103,8 @@ def _conv_pad(m: Match) -> Value | None:
 def _spatial_mean(m: Match) -> Value | None:
     op, rank = m.root.op, m["x"].type.rank
     axes = op.axes  # type: ignore[attr-defined]
+    if rank == 3 and op.keepdims:  # type: ignore[attr-defined]
+        return None  # over the features of a sequence: part of a normalisation
     if rank < 3 or axes is None or sorted(a % rank for a in axes) != list(range(2, rank)):
         return None
     mean = m.make(OPS["GlobalAveragePool"](), m["x"])

@@ -164,7 +164,7 @@ def test_without_a_linker_nothing_long_begins(
         ({"input_shapes": {"x": (1, 2, 8, 9)}}, QcError, "x"),
         ({"calibration": []}, DataError, "calibration set is empty"),
         ({"model": "no.onnx"}, FrontendError, "does not exist"),
-        ({"model": "no.pt2"}, FrontendError, "not read yet"),
+        ({"model": "no.pt2"}, FrontendError, "does not exist"),
         ({"model": "no.tflite"}, FrontendError, "no frontend reads"),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_files_hold_the_fixed_split(calib: Arrays, test_set: Arrays) -> None
 
 
 def test_the_float_network_reaches_its_accuracy(test_set: Arrays) -> None:
-    graph = qc.load(DEMO / "digits.onnx", {"image": test_set["image"].shape})
+    graph = qc.load(DEMO / "digits.onnx", input_shapes={"image": test_set["image"].shape})
     logits = qc.evaluate(graph, {"image": test_set["image"]})["logits"]
     assert float((logits.argmax(1) == test_set["labels"]).mean()) >= FLOAT_ACCURACY
 

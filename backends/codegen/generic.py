@@ -56,6 +56,7 @@ _EMITTERS: dict[str, Emitter] = {
     "LayerNormalization": rowwise.emit_normalise,
     "RMSNormalization": rowwise.emit_normalise,
     "InstanceNormalization": rowwise.emit_normalise,
+    "GroupNormalization": rowwise.emit_normalise,
     "DynamicQuantize": emit_dynamic_quantize,
     "ArgMax": rowwise.emit_arg,
     "ArgMin": rowwise.emit_arg,

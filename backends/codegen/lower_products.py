@@ -96,7 +96,7 @@ def call_matrix(
         matrix, w = _flattened(low.flattened[id(a)], w)
     else:
         matrix = _as_matrix(low, low.place(a))
-    out = template_target(low, result or node.output, target)
+    out = template_target(low, result or node.output, target, matrix=True)
     columns = out.view.shape[-1]
     rows = out.view.reshaped((out.view.size // columns, columns))
     assert rows is not None
@@ -271,10 +271,13 @@ def _weights(low: Lowering, node: Node, index: int) -> Array:
     return _data(node.operands[index], node)
 
 
-def template_target(low: Lowering, value: Value, target: Place) -> Place:
-    """``target`` if a template can write it (whole vectors, channels innermost), else scratch."""
+def template_target(low: Lowering, value: Value, target: Place, matrix: bool = False) -> Place:
+    """``target`` if a template can write it (whole vectors, channels innermost), else scratch.
+
+    ``matrix``: the last axis is what the template writes, also where ``value`` lies channels-last.
+    """
     view = target.view
-    image = low.arrangement.is_image(value)
+    image = low.arrangement.is_image(value) and not matrix
     axis = 1 if image else view.rank - 1
     inner = view.shape[axis] == 1 or view.strides[axis] == 1
     others = [s for i, s in enumerate(view.strides) if i != axis and view.shape[i] != 1]

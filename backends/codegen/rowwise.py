@@ -119,12 +119,14 @@ def emit_qsoftmax(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[
 
 
 def emit_normalise(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
-    """Layer, RMS and instance normalisation: operands x, scale, bias?."""
+    """Layer, RMS, instance and group normalisation: operands x, scale, bias?."""
     x, y = ins[0], outs[0]
-    spatial = op.name == "InstanceNormalization"
+    spatial = op.name in ("InstanceNormalization", "GroupNormalization")
+    params = [_parameter(p, x, spatial) for p in ins[1:]]
+    if op.name == "GroupNormalization":
+        x, y, *params = (_grouped(v, op.num_groups) for v in (x, y, *params))
     axes = tuple(range(2 if spatial else op.axis % x.rank, x.rank))
     size = float(np.prod([x.shape[i] for i in axes]))
-    params = [_parameter(p, x, spatial) for p in ins[1:]]
     with rows(frame, x.shape, axes) as (row, count):
         mean: Expr = f32(0)
         if op.name != "RMSNormalization":
@@ -147,6 +149,14 @@ def _parameter(p: Strided, x: Strided, spatial: bool) -> Strided:
         assert column is not None
         p = column
     return p.broadcast(x.shape)
+
+
+def _grouped(view: Strided, groups: int) -> Strided:
+    """A view with the channels as two axes: groups, and channels within."""
+    n, channels, *space = view.shape
+    per, outer, inner = channels // groups, view.strides[0], view.strides[1]
+    strides = (outer, inner * per, inner, *view.strides[2:])
+    return Strided(view.dtype, (n, groups, per, *space), strides)
 
 
 def emit_arg(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:

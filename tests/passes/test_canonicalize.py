@@ -150,6 +150,43 @@ def test_norms(square: str, rest: str) -> None:
     check(lambda b: rms_norm(b, square, rest), ["RMSNormalization"])
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 8), (1, 2, 3, 8)])
+def test_norms_of_sequences(shape: tuple[int, ...]) -> None:
+    check(lambda b: layer_norm(b, "pow", "div"), ["LayerNormalization"], shape)
+    check(lambda b: rms_norm(b, "pow", "mul"), ["RMSNormalization"], shape)
+
+
+@pytest.mark.parametrize(
+    ("weights", "attributes", "expected"),
+    [
+        ((6, 5, 2, 2), {"strides": (2, 2)}, ["Conv", "DepthToSpace"]),
+        (
+            (6, 5, 3, 3),
+            {"strides": (2, 2), "pads": (1, 1, 1, 1)},
+            ["Conv", "DepthToSpace", "Slice"],
+        ),
+        (
+            (6, 5, 3, 4),
+            {"strides": (2, 2), "pads": (1, 0, 1, 1), "output_padding": (1, 0)},
+            ["Conv", "DepthToSpace", "Slice"],
+        ),
+        ((6, 4, 4, 5), {"strides": (3, 3), "group": 2}, ["Conv", "DepthToSpace", "Slice"]),
+        ((6, 5, 3, 3), {"pads": (1, 1, 1, 1)}, ["Conv", "Slice"]),
+        ((6, 5, 3, 3), {"strides": (2, 1)}, ["ConvTranspose"]),
+        ((6, 5, 2, 2), {"dilations": (2, 2)}, ["ConvTranspose"]),
+        ((6, 5, 2, 2), {"strides": (2, 2), "output_padding": (1, 1)}, ["ConvTranspose"]),
+    ],
+)
+def test_transposed_convolutions(
+    weights: tuple[int, ...], attributes: dict[str, object], expected: list[str]
+) -> None:
+    def make(b: Builder) -> Value:
+        bias = b.normal(weights[1] * int(str(attributes.get("group", 1))))
+        return b.op("ConvTranspose", b.x, b.normal(*weights), bias, **attributes)
+
+    check(make, expected, (2, 6, 4, 5))
+
+
 def test_a_mean_over_another_axis_is_no_layer_norm() -> None:
     def make(b: Builder) -> Value:
         centered = b.op("Sub", b.x, b.op("ReduceMean", b.x, axes=(0,)))

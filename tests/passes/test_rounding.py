@@ -100,6 +100,18 @@ def test_moments_are_those_of_what_the_layer_sums(
     np.testing.assert_allclose(variance, out.var(1), rtol=1e-4)
 
 
+def test_inputs_that_hardly_vary_keep_a_covariance_that_can_be_factored() -> None:
+    b = Builder((7, 5))
+    layer = Linear.of(b.done(b.op("MatMul", b.x, b.normal(5, 4))).nodes[0])
+    assert layer is not None
+    seen = Moments(layer)
+    for feed in b.feeds(40):
+        seen.add(1 + 1e-6 * feed["x"])
+    assert np.linalg.eigvalsh(seen.covariance[0]).min() > 0
+    np.testing.assert_allclose(np.diagonal(seen.covariance[0]), 1e-12, rtol=0.5)
+    np.testing.assert_allclose(seen.mean, 1, rtol=1e-5)
+
+
 def test_positions_are_few_and_spread_and_differ_between_samples() -> None:
     b = Builder((1, 3, 40, 40))
     b.done(b.conv(b.x, 4))
