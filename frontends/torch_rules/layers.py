@@ -6,8 +6,18 @@ import numpy as np
 
 from ...ir.graph import Value
 from ...ir.ops.elementwise import Add, Mul
-from ...ir.ops.nn import Conv, ConvTranspose, Gemm, MatMul, )  # fmt: skip, from ...ir.ops.shape import Squeeze, Unsqueeze, from ...ir.types import Array, from ..onnx_site import Unsupported, from ..torch_site import Rule, Site, from .shapes import swapped, def convolution(site: Site) -> list[Value]:, """`Conv` or `ConvTranspose`; an image without a batch axis is a batch of one.""", x, w = site.value("input"), site.value("weight"
+from ...ir.ops.nn import Conv, ConvTranspose, Gemm, MatMul
 from ...ir.ops.pool import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from ...ir.ops.shape import Squeeze, Unsqueeze
+from ...ir.types import Array
+from ..onnx_site import Unsupported
+from ..torch_site import Rule, Site
+from .shapes import swapped
+
+
+def convolution(site: Site) -> list[Value]:
+    """`Conv` or `ConvTranspose`; an image without a batch axis is a batch of one."""
+    x, w = site.value("input"), site.value("weight")
     n = w.type.rank - 2
     strides, padding, dilations = (_each(site, k, n) for k in ("stride", "padding", "dilation"))
     alone = x.type.rank == n + 1
