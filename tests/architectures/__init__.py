@@ -5,6 +5,7 @@ Every module here has ``build()``, which returns a network and its example input
 
 from importlib import import_module
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,3 +30,17 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...]
                 part.weight.uniform_(0.5, 1.5)
                 part.bias.normal_(0, 0.1)
     return module.eval(), inputs
+
+
+def feeds(inputs: tuple[torch.Tensor, ...], names: list[str], count: int, seed: int = 1):
+    """Feeds like the example: normal reals, whole numbers up to the example's greatest."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            name: rng.standard_normal(x.shape, np.float32)
+            if x.is_floating_point()
+            else rng.integers(0, int(x.max()) + 1, x.shape)
+            for name, x in zip(names, inputs, strict=True)
+        }
+        for _ in range(count)
+    ]

@@ -1,5 +1,7 @@
 """Every architecture of the zoo in plain PyTorch: the graph gives what torch gives."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,10 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 import architectures  # noqa: E402
 
+import qc  # noqa: E402
 from qc.backends.torch_fx.convert import to_torch  # noqa: E402
-from qc.frontends import from_torch  # noqa: E402
+from qc.frontends import from_onnx, from_torch  # noqa: E402
+from qc.frontends.onnx_rules import RULES  # noqa: E402
 from qc.frontends.torch_program import export  # noqa: E402
 from qc.ir.evaluate import evaluate  # noqa: E402
 from qc.ir.verify import verify  # noqa: E402
@@ -63,3 +67,33 @@ def test_ir_to_torch_and_back(network):
     assert [n.op.name for n in again.nodes] == [n.op.name for n in graph.nodes]
     pairs = zip(values_of(again, inputs), values_of(graph, inputs), strict=True)
     assert all(np.array_equal(got, want) for got, want in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.NAMES)
+def test_torch_to_onnx_to_ir(name):
+    """torch's own exporter has a second opinion."""
+    pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
+    if name == "lstm_tagger" and "LSTM" not in RULES:
+        pytest.skip("the ONNX reader knows no LSTM yet")
+    module, inputs = architectures.build(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(module, inputs, dynamo=True, verbose=False)
+    graph = from_onnx.load(exported.model_proto)
+    pairs = zip(values_of(graph, inputs), outputs_of(module, inputs), strict=True)
+    assert max(relative(got, want) for got, want in pairs) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet", "unet", "swin", "llama", "vim"])
+def test_int8(name):
+    """Compiled code is the reference (``compile`` checks it), and near the network."""
+    module, inputs = architectures.build(name)
+    graph = qc.load(module, inputs)
+    names = [v.name for v in graph.inputs]
+    artifact = qc.compile(graph, calibration=architectures.feeds(inputs, names, 16))
+    (feed,) = architectures.feeds(inputs, names, 1, seed=2)
+    for output, want in evaluate(graph, feed).items():
+        noise = np.square(artifact.run(feed)[output] - want).sum()
+        assert 10 * np.log10(np.square(want).sum() / noise) > 25
