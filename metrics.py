@@ -195,7 +195,10 @@ def trimmed(outputs: Sequence[Array], batch: int, count: int) -> list[Array]:
 
 
 class Sqnr:
-    """Running signal to quantization noise ratio of one model's outputs against another's."""
+    """Running signal to quantization noise ratio of one model's outputs against another's.
+
+    Infinite elements of the reference (masks of attention) have no size and do not count.
+    """
 
     def __init__(self) -> None:
         self.signal = 0.0
@@ -204,9 +207,11 @@ class Sqnr:
     def update(self, reference: Outputs, outputs: Outputs) -> None:
         """Take in the outputs of one feed."""
         for a, b in zip(reference, outputs, strict=True):
-            a64 = a.astype(np.float64)
-            self.signal += float(np.square(a64).sum())
-            self.noise += float(np.square(a64 - b.astype(np.float64)).sum())
+            a64, b64 = a.astype(np.float64), b.astype(np.float64)
+            known = ~np.isinf(a64)
+            self.signal += float(np.square(a64, where=known, out=np.zeros_like(a64)).sum())
+            apart = np.subtract(a64, b64, where=known, out=np.zeros_like(a64))
+            self.noise += float(np.square(apart).sum())
 
     @property
     def db(self) -> float:

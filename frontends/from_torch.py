@@ -156,6 +156,8 @@ class _Importer:
         """What ``call`` gives: a value, a size, or a list of values."""
         if call.target is operator.getitem:
             return self._item(call)
+        if call.op == "get_attr":
+            return _Lost()  # a graph within: what calls it is refused by name
         try:
             return self._convert(call)
         except Unsupported as reason:

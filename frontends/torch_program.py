@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -44,7 +45,7 @@ def read(path: Path) -> ExportedProgram:
         raise FrontendError(f"{path}: not a program of torch.export.save, or a truncated one")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    if not any(n.endswith((".json", "serialized_exported_program.json")) for n in names):
+    if not any(n.endswith(".json") for n in names):
         what = "a pickle (torch.save)" if any(n.endswith("data.pkl") for n in names) else "a zip"
         raise FrontendError(
             f"{path}: {what}, not an exported program; write one with "
@@ -145,7 +146,7 @@ def decomposed(program: ExportedProgram, keep: Iterable[str]) -> ExportedProgram
     return lowered
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's warnings and logs, which are about its own insides."""
     before = logging.root.manager.disable
@@ -168,7 +169,7 @@ def _hint(error: BaseException) -> str:
     if "data-dependent" in str(error).lower() or "DataDependent" in type(error).__name__:
         return (
             "torch.export cannot trace the module, whose control flow depends on data "
-            "(use torch.where, or torch.cond)"
+            "(use torch.where)"
         )
     return "torch.export cannot trace the module"
 
@@ -176,14 +177,9 @@ def _hint(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """The innermost line of code that is not torch's own."""
     frames = traceback.extract_tb(error.__traceback__)
-    inside = (
-        str(Path(__file__).parent),
-        str(Path(sys.modules["torch"].__file__ or "").parent),
-        "<",
-    )
-    own = [
-        f for f in frames if not f.filename.startswith(inside) and "contextlib" not in f.filename
-    ]
+    library = Path(sys.modules["torch"].__file__ or "").parent
+    inside = (str(Path(__file__).parent), str(library), contextlib.__file__, "<")
+    own = [f for f in frames if not f.filename.startswith(inside)]
     if not own or own[-1].lineno is None:
         return ""
     return f" (at {Path(own[-1].filename).name}:{own[-1].lineno})"

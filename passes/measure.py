@@ -51,12 +51,16 @@ def _axes(value: Value) -> list[tuple[Value, int]]:
 
 
 def sqnr_db(reference: Sequence[Array], result: Sequence[Array]) -> float:
-    """Signal to quantization noise ratio over all arrays together, in dB (``inf`` if equal)."""
+    """Signal to quantization noise ratio over all arrays together, in dB (``inf`` if equal).
+
+    Infinite elements of the reference (masks of attention) have no size and do not count.
+    """
     signal = noise = 0.0
     for a, b in zip(reference, result, strict=True):
-        a64 = np.asarray(a, np.float64)
-        signal += float(np.square(a64).sum())
-        noise += float(np.square(a64 - np.asarray(b, np.float64)).sum())
+        a64, b64 = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        known = ~np.isinf(a64)
+        signal += float(np.square(a64, where=known, out=np.zeros_like(a64)).sum())
+        noise += float(np.square(np.subtract(a64, b64, where=known, out=np.zeros_like(a64))).sum())
     if noise == 0.0:
         return float("inf")
     return float(10 * np.log10(max(signal, 1e-300) / noise))

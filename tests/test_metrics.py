@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qc.ir.errors import DataError
 from qc.metrics import Sqnr, choices, default_metric, metric, sqnr_db, trimmed
+from qc.passes import measure
 
 RNG = np.random.default_rng(0)
 
@@ -79,6 +80,15 @@ def test_sqnr() -> None:
     running.update([a], [a + 0.1])
     running.update([a], [a])
     assert running.db == pytest.approx(20 + 10 * math.log10(2))
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinity_of_a_mask_does_not_count() -> None:
+    a, hidden = np.ones(100), np.full(100, -np.inf)
+    for ratio in (sqnr_db, lambda x, y: measure.sqnr_db([x], [y])):
+        both = np.concatenate([a, hidden])
+        assert ratio(both, np.concatenate([a + 0.1, hidden])) == pytest.approx(20)
+        assert ratio(both, np.concatenate([a + 0.1, hidden.clip(-9)])) == pytest.approx(20)
 
 
 def test_drops_have_their_units() -> None:

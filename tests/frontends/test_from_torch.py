@@ -182,6 +182,8 @@ def test_integers_and_bools():
             "any_dim": lambda i, b: b.any(1),
             "all": lambda i, b: b.all(0, keepdim=True),
             "all_of": lambda i, b: (i == i).all(),
+            "double": lambda i, b: i.double() * 1e-12 + 1 > 1.0,
+            "scalar": lambda i, b: i.to(torch.int8) + torch.tensor(1) > 2,
             "narrow": lambda i, b: i.to(torch.int32) + 1,
             "wide": lambda i, b: i.to(torch.int8) + i.to(torch.int32),
         },
@@ -647,6 +649,24 @@ def test_all_calls_without_a_rule_are_named_with_their_modules():
     assert text.startswith("2 calls are not supported: ")
     assert "'1.1.i0' aten.i0.default" in text.replace("special_", "")
     assert "'1.1." in text
+
+
+def test_branches_are_refused_by_name():
+    class Branch(nn.Module):
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+
+    assert refused(Branch(), X) == "1 call is not supported: 'cond' cond"
+
+
+def test_code_that_only_switches_gradients_or_precision_is_transparent():
+    class Rotary(nn.Module):
+        @torch.no_grad()
+        def forward(self, x):
+            with torch.autocast(device_type="cpu", enabled=False):
+                return x.cos()
+
+    same(nn.Sequential(nn.Linear(4, 4), Rotary()), X)
 
 
 def test_indices_of_pooling_are_refused():
