@@ -207,7 +207,7 @@ class _Importer:
                 return RULES[node.op](site)
             except Unsupported as reason:
                 return self._expand(node, operands, str(reason))
-        except (VerifyError, ValueError, IndexError, TypeError, OverflowError) as error:
+        except (VerifyError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise FrontendError(f"{site.where}: {error}") from error
 
     def _expand(
@@ -250,7 +250,9 @@ class _Importer:
     def _control(self, node: gs.Node, site: Site, env: Env) -> Sequence[Result]:
         """The results of a node that holds graphs; a constant condition's branch is taken."""
         if node.op == "If" and (known := self.builder.static(site.input(0))) is not None:
-            branch = node.attrs["then_branch" if bool(known.reshape(())) else "else_branch"]
+            branch = node.attrs.get("then_branch" if bool(known.reshape(())) else "else_branch")
+            if not isinstance(branch, gs.Graph):
+                raise site.error("the branch that its condition takes is missing")
             inner = dict(env)
             return self._body(branch, inner)
         graphs = {k: g for k, g in node.attrs.items() if isinstance(g, gs.Graph)}

@@ -26,11 +26,17 @@ class Enclosed:
     captures: tuple[Value, ...]
     build: Build
 
+    def graph(self, site: Site, name: str) -> gs.Graph:
+        """The graph of an attribute, which must be there."""
+        if name not in self.graphs:
+            raise site.error(f"attribute {name} is missing")
+        return self.graphs[name]
+
 
 def if_(site: Site, inside: Enclosed) -> list[Value]:
     """`If`; where the condition is constant its branch is taken."""
     branches = (
-        inside.build(inside.graphs[name], (), f"{site.name}.{name}")
+        inside.build(inside.graph(site, name), (), f"{site.name}.{name}")
         for name in ("then_branch", "else_branch")
     )
     op = If(*branches)
@@ -60,7 +66,7 @@ def scan(site: Site, inside: Enclosed) -> list[Value]:
     scanned = site.integer("num_scan_inputs", 1)
     carried = len(site.inputs) - scanned
     states = [site.input(i) for i in range(carried)]
-    yields = len(inside.graphs["body"].outputs) - carried
+    yields = len(inside.graph(site, "body").outputs) - carried
     axes, back = _ways(site, "input", scanned)
     elements = []
     for i in range(scanned):
@@ -108,7 +114,7 @@ def _settle(
     """The body for carried values of ``types``, made symbols in the dimensions that it changes."""
     types, name = list(types), f"{site.name}.body"
     for _ in range(3):
-        body = inside.build(inside.graphs["body"], types, name)
+        body = inside.build(inside.graph(site, "body"), types, name)
         changed = False
         for i in range(first, first + count):
             before, after = types[i], body.outputs[out + i - first].type

@@ -7,9 +7,10 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from ..ir.errors import FrontendError
 from ..ir.graph import Value
 from ..ir.types import numpy_dtype
-from .onnx_file import title
+from .onnx_file import label, title
 
 Attributes = dict[str, onnx.AttributeProto]
 
@@ -33,9 +34,12 @@ def function_of(
         data = schema.get_function_with_opset_version(max(plain))  # type: ignore[attr-defined]
     elif typed:
         types = [_type(v).SerializeToString() for v in operands]
-        data = schema.get_context_dependent_function_with_opset_version(  # type: ignore[attr-defined]
-            max(typed), OnnxExporter.export_node(node).SerializeToString(), types
-        )
+        expand = schema.get_context_dependent_function_with_opset_version  # type: ignore[attr-defined]
+        try:
+            data = expand(max(typed), OnnxExporter.export_node(node).SerializeToString(), types)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise FrontendError(f"{label(node)} does not fit its definition: {reason}") from error
     else:
         return None
     return onnx.FunctionProto.FromString(data) if data else None

@@ -83,7 +83,7 @@ def evaluate_node(node: Node, env: Mapping[str, Array]) -> list[Array]:
     try:
         with np.errstate(all="ignore"):
             results = node.op.eval(arrays)
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise VerifyError(f"evaluating {node!r}: {error}") from error
     for value, array in zip(node.outputs, results, strict=True):
         dims = value.type.shape

@@ -146,7 +146,7 @@ class Graph:
         """
         try:
             types = op.infer(list(inputs))
-        except (ValueError, IndexError, TypeError, KeyError) as error:
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             operands = ", ".join("none" if v is None else repr(v) for v in inputs)
             where = (origin.source if origin else "") or (names[0] if names else "?")
             raise VerifyError(f"{op.name}({operands}) at {where!r}: {error}") from error

@@ -53,7 +53,7 @@ def _check_operands(graph: Graph, node: Node, defined: set[int]) -> None:
 def _check_results(graph: Graph, node: Node) -> None:
     try:
         types = node.op.infer(list(node.inputs))
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise VerifyError(f"{format_node(node)}: {error}") from error
     if [v.type for v in node.outputs] != types:
         raise VerifyError(f"{format_node(node)}: infers {', '.join(map(str, types))}")

@@ -45,7 +45,7 @@ def write(node: Node, emitter: Emitter) -> None:
     elif isinstance(node.op, Control):
         control(node, emitter)
     elif isinstance(node.op, Recurrent):
-        _recurrent(node, emitter)
+        _without_empty(node, emitter)
     elif isinstance(node.op, IntegerOp | ops.Late | _NEWER):
         raise BackendError(f"{node.name!r}: {node.op.name} has no standard ONNX form")
     else:
@@ -257,8 +257,8 @@ def _space_to_depth(node: Node, emitter: Emitter) -> None:
     plain(node, emitter, leave_out=("mode",))
 
 
-def _recurrent(node: Node, emitter: Emitter) -> None:
-    """Lists without elements say that the standard activations are meant."""
+def _without_empty(node: Node, emitter: Emitter) -> None:
+    """Lists without elements are left out: their type could not be told."""
     empty = [name for name, value in vars(node.op).items() if value == ()]
     plain(node, emitter, leave_out=empty)
 
@@ -302,6 +302,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.Split: _split,
     ops.Squeeze: _with_ints("axes"),
     ops.Tile: _with_ints("repeats"),
+    ops.StringNormalizer: _without_empty,
     ops.TopK: _top_k,
     ops.Trilu: _trilu,
     ops.Unsqueeze: _with_ints("axes"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..graph import Graph, Value
-from ..types import Array, Dim, TensorType
+from ..types import Array, Dim, TensorType, numpy_dtype
 from .base import Op, Operands, given, operand, optional
 
 
@@ -187,7 +187,8 @@ def stack(steps: Sequence[Sequence[Array]], outputs: Sequence[Value]) -> list[Ar
     """What the steps yield, on a new axis 0; without steps there is nothing on it."""
     if steps:
         return [np.stack([s[i] for s in steps]) for i in range(len(outputs))]
-    return [np.zeros((0, *map(_or_zero, v.type.shape)), v.type.dtype) for v in outputs]
+    shapes = [(0, *map(_or_zero, v.type.shape)) for v in outputs]
+    return [np.zeros(s, numpy_dtype(v.type.dtype)) for s, v in zip(shapes, outputs, strict=True)]
 
 
 def _or_zero(d: Dim) -> int:

@@ -25,6 +25,8 @@ class Unary(Op):
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
+        if x.dtype == "string":
+            raise ValueError("strings are not numbers")
         return [TensorType(x.dtype, x.shape)]
 
     def compute(self, x: Array) -> Array:
@@ -163,9 +165,12 @@ class Variadic(Op):
     """A function of any number of operands of one element type, which broadcast."""
 
     function: ClassVar[Any]
+    takes_strings: ClassVar[bool] = False
 
     def infer(self, ins: Operands) -> list[TensorType]:
         first = operand(ins, 0).type
+        if first.dtype == "string" and not self.takes_strings:
+            raise ValueError("strings are not numbers")
         types = [operand(ins, i).type for i in range(len(ins))]
         if any(t.dtype != first.dtype for t in types):
             raise ValueError(f"element types differ: {', '.join(map(str, types))}")

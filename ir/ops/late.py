@@ -49,7 +49,7 @@ class Late(Op):
 
 
 def settled(op: Op, found: dict[str, Array]) -> Op:
-    """``op`` with attributes from arrays: numbers, or tuples of integers."""
+    """``op`` with attributes from arrays: numbers, or tuples of integers (``ValueError`` else)."""
     defaults = {f.name: f.default for f in fields(op)}
     values: dict[str, Any] = {}
     for name, array in found.items():
@@ -58,8 +58,8 @@ def settled(op: Op, found: dict[str, Array]) -> Op:
             values[name] = array.reshape(-1)[0].item()
         elif isinstance(default, int):
             values[name] = int(array.reshape(-1)[0])
-        elif array.dtype.kind == "f":
-            values[name] = tuple(float(v) for v in array.ravel())
+        elif array.dtype.kind not in "iu":
+            raise ValueError(f"{name} are of type {array.dtype.name}, not integers")
         else:
             values[name] = tuple(int(v) for v in array.ravel())
     if isinstance(op, Reduce) and not values.get("axes", True):

@@ -21,15 +21,18 @@ def outcomes():
     return run_all()
 
 
+@pytest.mark.slow
 def test_no_case_is_wrong(outcomes):
     assert [(o.case.name, o.reason) for o in outcomes if o.verdict == WRONG] == []
 
 
+@pytest.mark.slow
 def test_every_refusal_is_one_line_with_a_reason(outcomes):
     refused = [o for o in outcomes if o.verdict == UNSUPPORTED]
     assert all(o.reason and "\n" not in o.reason for o in refused)
 
 
+@pytest.mark.slow
 def test_no_fewer_cases_are_correct_than_the_document_says(outcomes):
     documented = {
         kind: int(correct)
@@ -43,6 +46,7 @@ def test_no_fewer_cases_are_correct_than_the_document_says(outcomes):
     assert sum(reached.values()) >= BARS["others"]
 
 
+@pytest.mark.slow
 def test_the_document_is_up_to_date(outcomes):
     said = DOCUMENT.read_text(encoding="utf-8")
     if f"onnx {onnx.__version__}," not in said:

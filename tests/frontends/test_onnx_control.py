@@ -210,3 +210,24 @@ def test_half_precision_inside():
     x = X.astype(np.float16)
     got = evaluate(graph, {"x": x, "c": np.asarray(False)})["y"]
     np.testing.assert_array_equal(got, -x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ins", "missing"),
+    [
+        ("If", ["c"], "then_branch"),
+        ("Loop", ["n", "", "x"], "body"),
+        ("Scan", ["x"], "body"),
+    ],
+)
+def test_a_missing_graph_is_named(kind, ins, missing):
+    attributes = {"num_scan_inputs": 1} if kind == "Scan" else {}
+    inputs = {"x": (FLOAT, [3, 4]), "c": (BOOL, []), "n": (INT, [])}
+    message = refused(model([node(kind, ins, ["y"], **attributes)], inputs, {"y": (FLOAT, None)}))
+    assert f"({kind}, opset 18): attribute {missing} is missing" in message
+
+
+def test_a_missing_branch_of_a_constant_condition_is_named():
+    inputs, weights = {"x": (FLOAT, [3, 4])}, {"c": np.asarray(True)}
+    message = refused(model([node("If", ["c"], ["y"])], inputs, {"y": (FLOAT, None)}, weights))
+    assert "the branch that its condition takes is missing" in message

@@ -115,3 +115,12 @@ def test_strings_pass_through():
     proto = model(nodes, {"x": (text, [3])}, {"y": (text, None)}, {"dot": np.array(["."])}, 20)
     got = evaluate(load(proto), {"x": np.array(["the", "small", "end"], object)})["y"]
     assert got.tolist() == ["small.", "end."]
+
+
+def test_strings_without_elements():
+    text = TensorProto.STRING
+    node = helper.make_node("StringSplit", ["x"], ["y", "n"])
+    proto = model([node], {"x": (text, [0])}, {"y": (text, None), "n": (INT, None)}, opset=20)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+    graph = load(proto, {"x": (0,)})
+    assert evaluate(graph, {"x": np.zeros(0, object)})["n"].shape == (0,)
