@@ -1,0 +1,136 @@
+"""From a lowered program to host code with CUDA kernels inside, and the same network emulated."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....ir.errors import BackendError
+from ....targets.target import Target
+from ..link import compiler, declare_ports, run_compiler
+from ..pool import Pool
+from ..program import Emitted, Program
+from ..runner import Port, Runner
+from .device_program import SEQUENCE, DeviceProgram, text_of
+from .nvcc import Checked, check
+from .source import Source, Translate
+
+_EMULATION = (
+    "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-strict-aliasing", "-fwrapv",
+    "-ffp-contract=off", "-w",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Launches:
+    """The launches in their order, as something that the compiler pool can compile."""
+
+    runner: Runner
+    label: str = SEQUENCE
+
+    def emit(self, name: str) -> Emitted:
+        """The function as TIR."""
+        return Emitted(self.runner.run(False, name), 0)
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """The library, the program that emulates the device, and what is known of the kernels."""
+
+    library: bytes
+    program: bytes
+    checked: Checked
+    device_bytes: int
+
+
+def compile_program(
+    program: Program,
+    ports: Sequence[Port],
+    sizes: Sequence[int],
+    target: Target,
+    pool: Pool,
+    progress: Callable[[int, int], None] | None = None,
+) -> DeviceCode:
+    """Translate all kernels and link; ``sizes`` are the ports' bytes.
+
+    Raises ``BackendError`` for what cannot be translated, compiled or linked.
+    """
+    sources = _translated(program, target, pool, progress)
+    runner = Runner(program, ports, dict.fromkeys(sources, 0))
+    host = target.tvm()["host"]
+    assert isinstance(host, dict)
+    made = pool.compile({SEQUENCE: Launches(runner)}, host, lambda _: "graph")
+    device = DeviceProgram(program, sources, sizes, target.arch)
+    with tempfile.TemporaryDirectory(prefix="qc-cuda-") as scratch:
+        return _linked(device, made[SEQUENCE][0], target, Path(scratch))
+
+
+def _translated(
+    program: Program, target: Target, pool: Pool, progress: Callable[[int, int], None] | None
+) -> Mapping[str, Source]:
+    jobs = {
+        symbol: Translate(kernel, f"{symbol}_kernel", target.tvm())  # the symbol launches it
+        for symbol, kernel in program.kernels.items()
+    }
+    done: dict[str, Source] = {}
+    for symbol, result in pool.results(jobs):
+        if isinstance(result, str):
+            node = program.first_user(symbol)
+            raise BackendError(f"kernel {symbol} of node {node!r}: {result}")
+        done[symbol] = result
+        if progress is not None:
+            progress(len(done), len(jobs))
+    return {symbol: done[symbol] for symbol in program.kernels}
+
+
+def _linked(device: DeviceProgram, sequence: bytes, target: Target, folder: Path) -> DeviceCode:
+    kernels = device.kernels()
+    with ThreadPoolExecutor(2) as both:
+        emulated = both.submit(_emulated, device, kernels, sequence, _fresh(folder / "emulated"))
+        checked = check(kernels, target.arch, _fresh(folder / "nvcc"))
+        library = _library(device, kernels, sequence, target, checked, _fresh(folder / "library"))
+        return DeviceCode(library, emulated.result(), checked, device.device_bytes)
+
+
+def _library(
+    device: DeviceProgram, kernels: str, sequence: bytes, target: Target, checked: Checked,
+    folder: Path,
+) -> bytes:  # fmt: skip
+    _write(folder, device, kernels, sequence, checked.image)
+    flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-s"]
+    words = [*compiler(target.link), *flags, "-o", "lib.so", "network.c", f"{SEQUENCE}.o"]
+    run_compiler([*words, "-ldl", "-lpthread"], folder)
+    return (folder / "lib.so").read_bytes()
+
+
+def _emulated(device: DeviceProgram, kernels: str, sequence: bytes, folder: Path) -> bytes:
+    """A program for this machine; it holds no code for the device."""
+    _write(folder, device, kernels, sequence, b"")
+    sizes = [*device.sizes, max(device.program.arena, 64)]
+    ports = declare_ports(len(device.program.inputs), sizes)
+    standalone = (Path(__file__).parents[1] / "standalone.c").read_text()
+    (folder / "main.c").write_text(ports + standalone)
+    (folder / "device.cpp").write_text(device.emulated())
+    command = compiler()
+    run_compiler([*command, *_EMULATION, "-c", "-o", "device.o", "device.cpp"], folder)
+    sources = ["main.c", "network.c", "device.o", f"{SEQUENCE}.o"]
+    words = [*command, "-O1", "-DQC_EMULATED", "-s", "-o", "run", *sources]
+    run_compiler([*words, "-lm", "-lpthread"], folder)
+    return (folder / "run").read_bytes()
+
+
+def _fresh(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _write(
+    folder: Path, device: DeviceProgram, kernels: str, sequence: bytes, image: bytes
+) -> None:
+    (folder / "network.cu").write_text(kernels)
+    (folder / "network.cubin").write_bytes(image)
+    (folder / "constants.bin").write_bytes(bytes(device.program.constants))
+    (folder / f"{SEQUENCE}.o").write_bytes(sequence)
+    (folder / "network.c").write_text(device.host())
+    (folder / "driver.h").write_text(text_of("driver.h"))

@@ -1,0 +1,120 @@
+"""From a kernel's TIR to the text of one ``__global__`` function.
+
+A kernel comes as ``(pointers..., lo, hi)`` over independent iterations.  Here ``lo`` becomes the
+number of the thread, or of the block where the attribute ``qc.threads`` says that so many threads
+work on one iteration together.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.ir import PointerType
+
+from ....ir.errors import BackendError
+from ..kernels.cuda.device import TEAM
+from ..program import Kernel
+
+THREADS = 128
+"""Of a block whose threads work alone."""
+
+_DEFINITION = 'extern "C" __global__ '
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of the kernel ``name`` and how it is launched: ``blocks`` of ``threads``.
+
+    ``team``: the threads of a block wait for each other.
+    """
+
+    name: str
+    text: str
+    blocks: int
+    threads: int
+    team: bool
+
+
+@dataclass(frozen=True)
+class Translate:
+    """The source of ``kernel`` as ``name`` for TVM's description of a target."""
+
+    kernel: Kernel
+    name: str
+    target: Mapping[str, object]
+
+    def __call__(self) -> Source:
+        """Emit and translate."""
+        emitted = self.kernel.emit(self.name)
+        attributes = emitted.function.attrs
+        team = int(attributes[TEAM]) if TEAM in attributes else 0
+        threads = team or THREADS
+        blocks = emitted.extent if team else -(-emitted.extent // THREADS)
+        if not 0 < blocks < 2**31:
+            raise BackendError(f"{emitted.extent} iterations do not fit a grid")
+        shape = Source(self.name, "", blocks, threads, bool(team))
+        bound = _bound(emitted.function, emitted.extent, shape)
+        return replace(shape, text=_translate(bound, self.name, self.target))
+
+
+def _bound(function: Any, extent: int, shape: Source) -> Any:
+    """The same function without ``lo`` and ``hi``, for the thread that runs it."""
+    *pointers, lo, hi = function.params
+    block = tirx.Var("blockIdx.x", "int32")
+    thread = tirx.Var("threadIdx.x", "int32")
+    step = block if shape.team else block * shape.threads + thread
+    body = tirx.SeqStmt([tirx.Bind(lo, step), tirx.Bind(hi, step + 1), function.body])
+    if not shape.team:
+        if extent % shape.threads:
+            body = tirx.IfThenElse(step < extent, body, None)
+        body = _extent(thread, "threadIdx.x", shape.threads, body)
+    body = _extent(block, "blockIdx.x", shape.blocks, body)
+    return tirx.PrimFunc(pointers, body, None)
+
+
+def _extent(variable: Any, tag: str, size: int, body: Any) -> Any:
+    axis = tirx.IterVar(None, variable, tirx.IterVar.ThreadIndex, tag)
+    return tirx.AttrStmt(axis, "thread_extent", tirx.IntImm("int32", size), body)
+
+
+def _translate(function: Any, name: str, target: Mapping[str, object]) -> str:
+    resolved = tvm.target.Target(dict(target))
+    function = function.with_attr("global_symbol", name).with_attr("tirx.noalias", True)
+    module = tirx.transform.BindTarget(resolved)(tvm.IRModule({name: function}))
+    lowered = tvm.ir.transform.Sequential(
+        [
+            s_tir.transform.CanonicalizeLoop(),
+            s_tir.transform.StmtSimplify(),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.NarrowDataType(32),
+            tirx.transform.VectorizeLoop(True),
+            tirx.transform.StorageRewrite(),
+            tirx.transform.UnrollLoop(),
+            tirx.transform.StmtSimplify(),
+            tirx.transform.RemoveNoOp(),
+        ]
+    )(module)[name]
+    plain = _plain_signature(lowered, name, resolved)
+    module = tirx.transform.LowerIntrin()(tvm.IRModule({name: plain}))
+    source = tvm.get_global_func("target.build.cuda")(module, resolved).inspect_source()
+    return _DEFINITION + str(source).rpartition(_DEFINITION)[2].strip() + "\n"
+
+
+def _plain_signature(function: Any, name: str, target: Any) -> Any:
+    """The same function as a device kernel with pointers in place of buffers."""
+    pointers = [
+        tirx.Var(f"{p.name}_ptr", PointerType(p.ty.dtype, "global")) for p in function.params
+    ]
+    declared = [tirx.DeclBuffer(p, data=x) for p, x in zip(function.params, pointers, strict=True)]
+    plain = tirx.PrimFunc(pointers, tirx.SeqStmt([*declared, function.body]), None)
+    attributes = {
+        "global_symbol": name,
+        "tirx.noalias": True,
+        "target": target,
+        "calling_conv": 2,
+    }
+    for key, value in attributes.items():
+        plain = plain.with_attr(key, value)
+    return plain
