@@ -4,13 +4,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 from ....ir.errors import BackendError
 from ....targets.target import Target
 from ..link import compiler, declare_ports, run_compiler
+from ..memory import ALIGNMENT
 from ..pool import Pool
-from ..program import Emitted, Program
+from ..program import Emitted, Pointer, Program, Storage
 from ..runner import Port, Runner
 from .device_program import SEQUENCE, DeviceProgram, text_of
 from .nvcc import Checked, check
@@ -69,10 +71,11 @@ def compile_program(
 def _translated(
     program: Program, target: Target, pool: Pool, progress: Callable[[int, int], None] | None
 ) -> Mapping[str, Source]:
+    alignments = _alignments(program)
     jobs = {
-        symbol: Translate(kernel, f"{symbol}_kernel", target.tvm())  # the symbol launches it
+        symbol: Translate(kernel, f"{symbol}_kernel", target.tvm(), alignments[symbol])
         for symbol, kernel in program.kernels.items()
-    }
+    }  # the symbol itself is the function that launches it
     done: dict[str, Source] = {}
     for symbol, result in pool.results(jobs):
         if isinstance(result, str):
@@ -82,6 +85,22 @@ def _translated(
         if progress is not None:
             progress(len(done), len(jobs))
     return {symbol: done[symbol] for symbol in program.kernels}
+
+
+def _alignments(program: Program) -> dict[str, tuple[int, ...]]:
+    """What all calls of a kernel have in common, by its symbol: every part of memory is aligned."""
+    found: dict[str, tuple[int, ...]] = {}
+    for call in program.calls:
+        own = tuple(_alignment(p) for p in call.pointers)
+        both = zip(found.get(call.symbol, own), own, strict=True)
+        found[call.symbol] = tuple(min(pair) for pair in both)
+    return found
+
+
+def _alignment(pointer: Pointer) -> int:
+    placed = pointer.buffer.storage in (Storage.ARENA, Storage.CONSTANT)
+    offset = pointer.offset + (pointer.buffer.offset if placed else 0)
+    return gcd(offset, ALIGNMENT)
 
 
 def _linked(device: DeviceProgram, sequence: bytes, target: Target, folder: Path) -> DeviceCode:

@@ -19,6 +19,8 @@
 #define CUDART_INF_F __builtin_inff()
 #define CUDART_NAN_F __builtin_nanf("")
 
+#define QC_AT(pointer, bytes) qc_at(pointer, bytes)
+
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
@@ -28,6 +30,15 @@ struct int4 { int x, y, z, w; };
 struct qc_index { unsigned x; };
 
 static qc_index threadIdx, blockIdx;
+
+/* A device refuses what this machine does not mind. */
+template <class T> static inline T *qc_at(T *pointer, size_t bytes) {
+  if ((size_t)pointer % bytes) {
+    fprintf(stderr, "emulated device: %zu bytes at an address that is no multiple\n", bytes);
+    exit(6);
+  }
+  return pointer;
+}
 
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }

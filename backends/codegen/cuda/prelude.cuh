@@ -1,6 +1,7 @@
 /* What generated kernels call.  Works in nvcc, in NVRTC (no header is included), and in a C++
    compiler after emulated.cuh. */
 #ifndef QC_EMULATED
+#define QC_AT(pointer, bytes) (pointer)
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
@@ -55,43 +56,50 @@ static __device__ __forceinline__ uint qc_permute(uint x, uint y, uint s) {
 }
 #endif
 
-/* Maps need not be aligned to what is loaded at once: few channels, slices of channels. */
-static __device__ __forceinline__ uint qc_word(const void *p) {
-  if (((unsigned long long)p & 3) == 0) return *(const uint *)p;
+/* Memory whose addresses are known to be multiples of `aligned` bytes: maps of few channels, and
+   slices of channels, need not be aligned to what is loaded at once. */
+static __device__ constexpr int qc_least(int a, int b) { return a < b ? a : b; }
+
+template <int aligned> static __device__ __forceinline__ int qc_word(const void *p) {
+  if constexpr (aligned % 4 == 0) return *(const int *)QC_AT(p, 4);
   const uchar *b = (const uchar *)p;
-  return b[0] | b[1] << 8 | b[2] << 16 | (uint)b[3] << 24;
+  return (int)(b[0] | b[1] << 8 | b[2] << 16 | (uint)b[3] << 24);
 }
 
-static __device__ __forceinline__ void qc_load4(int *to, const void *p) { *to = (int)qc_word(p); }
+template <int aligned> static __device__ __forceinline__ void qc_load4(int *to, const void *p) {
+  *to = qc_word<aligned>(p);
+}
 
+template <int aligned>
 static __device__ __forceinline__ void qc_load8(int *low, int *high, const void *p) {
-  if (((unsigned long long)p & 7) == 0) {
-    int2 v = *(const int2 *)p;
+  if constexpr (aligned % 8 == 0) {
+    int2 v = *(const int2 *)QC_AT(p, 8);
     *low = v.x, *high = v.y;
   } else {
-    *low = (int)qc_word(p), *high = (int)qc_word((const uchar *)p + 4);
+    *low = qc_word<aligned>(p), *high = qc_word<aligned>((const uchar *)p + 4);
   }
 }
 
-static __device__ __forceinline__ void qc_load16(int *to, const void *p) {
-  if (((unsigned long long)p & 15) == 0) {
-    int4 v = *(const int4 *)p;
+template <int aligned> static __device__ __forceinline__ void qc_load16(int *to, const void *p) {
+  if constexpr (aligned % 16 == 0) {
+    int4 v = *(const int4 *)QC_AT(p, 16);
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
   } else {
-    for (int i = 0; i < 4; i++) to[i] = (int)qc_word((const uchar *)p + 4 * i);
+    for (int i = 0; i < 4; i++) to[i] = qc_word<aligned>((const uchar *)p + 4 * i);
   }
 }
 
-static __device__ __forceinline__ void qc_store2(uchar *p, int a, int b) {
-  if (((unsigned long long)p & 1) == 0)
-    *(ushort *)p = (ushort)(a | b << 8);
+template <int aligned> static __device__ __forceinline__ void qc_store2(uchar *p, int a, int b) {
+  if constexpr (aligned % 2 == 0)
+    *(ushort *)QC_AT(p, 2) = (ushort)(a | b << 8);
   else
     p[0] = (uchar)a, p[1] = (uchar)b;
 }
 
+template <int aligned>
 static __device__ __forceinline__ void qc_store4(uchar *p, int a, int b, int c, int d) {
-  if (((unsigned long long)p & 3) == 0)
-    *(uint *)p = (uint)a | (uint)b << 8 | (uint)c << 16 | (uint)d << 24;
+  if constexpr (aligned % 4 == 0)
+    *(uint *)QC_AT(p, 4) = (uint)a | (uint)b << 8 | (uint)c << 16 | (uint)d << 24;
   else
     p[0] = (uchar)a, p[1] = (uchar)b, p[2] = (uchar)c, p[3] = (uchar)d;
 }

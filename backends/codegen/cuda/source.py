@@ -5,6 +5,7 @@ number of the thread, or of the block where the attribute ``qc.threads`` says th
 work on one iteration together.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,11 +40,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Translate:
-    """The source of ``kernel`` as ``name`` for TVM's description of a target."""
+    """The source of ``kernel`` as ``name`` for TVM's description of a target.
+
+    ``alignments``: bytes that all addresses of each pointer are multiples of.
+    """
 
     kernel: Kernel
     name: str
     target: Mapping[str, object]
+    alignments: tuple[int, ...]
 
     def __call__(self) -> Source:
         """Emit and translate."""
@@ -56,7 +61,17 @@ class Translate:
             raise BackendError(f"{emitted.extent} iterations do not fit a grid")
         shape = Source(self.name, "", blocks, threads, bool(team))
         bound = _bound(emitted.function, emitted.extent, shape)
-        return replace(shape, text=_translate(bound, self.name, self.target))
+        return replace(shape, text=self._aligned(_translate(bound, self.name, self.target)))
+
+    def _aligned(self, text: str) -> str:
+        """With a constant for the alignment of each pointer, which loads are chosen by."""
+        head, brace, body = text.partition("{\n")
+        names = re.findall(r"(\w+_ptr)\b", head)
+        known = "".join(
+            f"  constexpr int {name}_aligned = {bytes_};\n"
+            for name, bytes_ in zip(names, self.alignments, strict=False)
+        )
+        return head + brace + known + body
 
 
 def _bound(function: Any, extent: int, shape: Source) -> Any:

@@ -110,3 +110,10 @@ def test_transpose_and_rounding(tmp_path: Path) -> None:
     got = [int(word) for word in probe(body, tmp_path).stdout.split()]
     assert [hex(w) for w in got[:4]] == ["0x30201000", "0x31211101", "0x32221202", "0x33231303"]
     assert got[4:9] == [0, 2, -2, 2**31 - 1, -(2**31)]
+
+
+@pytest.mark.parametrize(("bytes_", "code"), [(8, 6), (4, 0), (1, 0)])
+def test_an_address_that_a_device_refuses(bytes_: int, code: int, tmp_path: Path) -> None:
+    done = probe(f"qc_load8<{bytes_}>(out, out + 1, (char *)out + 4);", tmp_path)
+    assert done.returncode == code
+    assert ("8 bytes at an address that is no multiple" in done.stderr) == (code == 6)

@@ -48,7 +48,7 @@ def machine_code(kernel: object, target: targets.Target, folder: Path) -> str:
         pytest.skip("no nvcc here")
     if (path := tools()) is None:
         pytest.skip("no cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
-    source = Translate(kernel, "kernel", target.tvm())()  # type: ignore[arg-type]
+    source = Translate(kernel, "kernel", target.tvm(), (64,) * 8)()  # type: ignore[arg-type]
     nvcc.check(text_of("prelude.cuh") + source.text, target.arch, folder)
     done = subprocess.run(
         [str(shutil.which("cuobjdump", path=path)), "--dump-sass", str(folder / "network.cubin")],

@@ -5,6 +5,7 @@ word holds four taps of one channel, and dp4a sums them.  float32: multiply-adds
 """
 
 from dataclasses import dataclass
+from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..conv import ConvWorkload
 from ..isa import Expr
 from ..operands import Operands, Signature, build
 from . import rates
-from .device import WARP, array, at, do, store
+from .device import WARP, aligned, array, at, do, store
 from .epilogue import Finish
 from .sums import Pixel, pixel_of
 
@@ -99,14 +100,15 @@ class Depthwise:
     ) -> None:
         """Four taps at once; those beyond the kernel repeat the last one, times zero."""
         codes, weights = array(CHANNELS, "int32"), array(CHANNELS, "int32")
-        offsets = _offsets(workload)
+        offsets, x = _offsets(workload), workload.x
+        load = aligned("qc_load4", gcd(x.row_stride, x.pixel_stride, CHANNELS), "x")
         for s in range(self._steps(workload)):
             for i in range(self.size):
                 tap = offsets[min(s * self.size + i, len(offsets) - 1)]
-                do("qc_load4", at(codes, i), at(operands.x, pixel.x + channel + tap))
+                do(load, at(codes, i), at(operands.x, pixel.x + channel + tap))
             do("qc_transpose", at(codes, 0))
             start = s * workload.y.channels * self.size + channel * self.size
-            do("qc_load16", at(weights, 0), at(operands.weights, start))
+            do(aligned("qc_load16", 16), at(weights, 0), at(operands.weights, start))
             for c in range(CHANNELS):
                 dot = tirx.call_pure_extern("int32", "qc_dot", codes[c], weights[c], sums[c])
                 store(sums, dot, c)

@@ -39,6 +39,14 @@ def at(buffer: Expr, index: Expr) -> Expr:
     return I.address_of(buffer[index])
 
 
+def aligned(name: str, bytes_: int, pointer: str = "") -> str:
+    """The function ``name`` for addresses that are multiples of ``bytes_``.
+
+    ``pointer``: the parameter whose own alignment, known later, may be less.
+    """
+    return f"{name}<qc_least({bytes_}, {pointer}_ptr_aligned)>" if pointer else f"{name}<{bytes_}>"
+
+
 def i32(value: int) -> Expr:
     """An int32 constant."""
     return tirx.const(value, "int32")

@@ -6,6 +6,7 @@ No float addition appears, so a fused multiply-add cannot change a bit.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
@@ -14,7 +15,7 @@ from ..conv import ConvWorkload
 from ..epilogue import Epilogue, FloatEpilogue
 from ..isa import Expr
 from ..operands import Operands
-from .device import at, do, f32, i32, store
+from .device import aligned, at, do, f32, i32, store
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Finish:
         ]
         if y.dtype == "uint8" and len(values) in (2, 4):
             words = [tirx.Cast("int32", v) for v in values]
-            do(f"qc_store{len(values)}", at(self.operands.y, first), *words)
+            apart = gcd(y.row_stride, y.pixel_stride, len(values))
+            store_all = aligned(f"qc_store{len(values)}", apart, "y")
+            do(store_all, at(self.operands.y, first), *words)
             return
         for i, value in enumerate(values):
             store(self.operands.y, value, first + i)

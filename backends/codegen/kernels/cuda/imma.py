@@ -7,6 +7,7 @@ registers.  Warps of a block share one tile and split its reduction.
 """
 
 from dataclasses import dataclass
+from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +19,9 @@ from ..conv import ConvWorkload, collapse, pack_blocks, runs_of
 from ..isa import Expr
 from ..operands import Operands, Signature, build
 from . import rates
-from .device import TEAM, WARP, array, at, do, store
+from .device import TEAM, WARP, aligned, array, at, do, store
 from .epilogue import Finish
-from .sums import Pixel, Split, joined, pixel_of
+from .sums import Pixel, Split, alignment, joined, pixel_of
 
 ROWS, COLUMNS, DEPTH = 16, 8, 32
 
@@ -120,7 +121,7 @@ def _emit(
     sums = array(4 * knobs.rows * knobs.columns, "int32")
     with I.unroll(0, 4 * knobs.rows * knobs.columns) as i:
         store(sums, tirx.const(0, "int32"), i)
-    _accumulate(knobs, split, operands, pixels, sums, lane, column, part, group)
+    _accumulate(workload, knobs, split, operands, pixels, sums, lane, column, part, group)
     size, threads = 4 * knobs.rows * knobs.columns, WARP * knobs.warps
     finish = Finish(workload, operands)
     with joined(sums, size, me, part, knobs.warps, threads):
@@ -133,6 +134,7 @@ def _emit(
 
 
 def _accumulate(
+    workload: ConvWorkload,
     knobs: ImmaKnobs,
     split: Split,
     operands: Operands,
@@ -148,14 +150,15 @@ def _accumulate(
     block = split.chunks * WARP * 8
     start = I.bind(group * (knobs.columns * block) + lane * 8)
     places = [I.bind(p.x + column * 8) for p in pixels]
+    load = aligned("qc_load8", gcd(alignment(workload, DEPTH), 8), "x")
     with split.loop(part) as (element, chunk):
         for i, place in enumerate(places):
             low = 4 * (i // 2) + i % 2
-            do("qc_load8", at(codes, low), at(codes, low + 2), at(operands.x, place + element))
+            do(load, at(codes, low), at(codes, low + 2), at(operands.x, place + element))
         here = I.bind(start + chunk * (WARP * 8))
         for j in range(knobs.columns):
             source = at(operands.weights, here + j * block)
-            do("qc_load8", at(weights, 2 * j), at(weights, 2 * j + 1), source)
+            do(aligned("qc_load8", 8), at(weights, 2 * j), at(weights, 2 * j + 1), source)
         for i in range(knobs.rows):
             for j in range(knobs.columns):
                 do(

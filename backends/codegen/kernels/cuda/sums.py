@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
-from ..conv import ConvWorkload, Runs
+from ..conv import ConvWorkload, Runs, runs_of
 from ..isa import Expr
 from .device import array, i32, store, wait
 
@@ -30,6 +31,13 @@ def pixel_of(workload: ConvWorkload, index: Expr) -> Pixel:
         row, column = I.bind(tirx.truncdiv(index, width)), I.bind(tirx.truncmod(index, width))
     first = row * (down * x.row_stride) + column * (right * x.pixel_stride)
     return Pixel(row, column, I.bind(first))
+
+
+def alignment(workload: ConvWorkload, chunk: int) -> int:
+    """Bytes that all elements of ``x`` are apart which chunks of codes start at."""
+    x, runs = workload.x, runs_of(workload)
+    apart = [chunk, runs.row_step, runs.tap_step, x.row_stride if x.height > 1 else 0]
+    return gcd(*apart, x.pixel_stride if x.width > 1 else 0, 64)
 
 
 @dataclass(frozen=True)

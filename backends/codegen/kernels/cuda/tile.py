@@ -18,9 +18,9 @@ from ..conv import ConvWorkload, collapse, pack_blocks, runs_of
 from ..isa import Expr
 from ..operands import Operands, Signature, build
 from . import rates
-from .device import TEAM, WARP, array, at, do, store
+from .device import TEAM, WARP, aligned, array, at, do, store
 from .epilogue import Finish
-from .sums import Pixel, Split, joined, pixel_of
+from .sums import Pixel, Split, alignment, joined, pixel_of
 
 CHANNELS = 4
 BLOCK = 128
@@ -155,6 +155,7 @@ class Tile:
         sums, pixels, channel = tile
         steps = split.chunk // self.size
         stride = workload.y.channels * self.size
+        load = aligned(f"qc_load{split.chunk}", alignment(workload, split.chunk), "x")
         with split.loop(part) as (element, number):
             start = I.bind(number * (steps * stride) + channel * self.size)
             if self.size == 1:
@@ -164,9 +165,10 @@ class Tile:
             codes, weights = array(len(pixels) * steps, "int32"), array(CHANNELS, "int32")
             for i, pixel in enumerate(pixels):
                 source = at(operands.x, pixel.x + element)
-                do(f"qc_load{split.chunk}", at(codes, i * steps), source)
+                do(load, at(codes, i * steps), source)
             for s in range(steps):
-                do("qc_load16", at(weights, 0), at(operands.weights, start + s * stride))
+                source = at(operands.weights, start + s * stride)
+                do(aligned("qc_load16", 16), at(weights, 0), source)
                 for i in range(len(pixels)):
                     for c in range(CHANNELS):
                         k = i * CHANNELS + c
