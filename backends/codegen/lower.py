@@ -63,7 +63,10 @@ class Lowering:
 
     @property
     def fine(self) -> bool:
-        """Whether the machine has many threads, each for one element."""
+        """Whether the machine has many threads, each for one element.
+
+        There a launch costs more than memory: borders are filled once.
+        """
         return "dp4a" in self.features
 
     def run(self) -> Program:
@@ -145,7 +148,7 @@ class Lowering:
             kernel = FillBorder(place.view, halo, place.border.value, self.fine)
             start = replace(place, offset=place.offset - back)
             assert n == place.view.rank - 2
-            self.program.call(kernel, (start.pointer,), self.where)
+            self.program.call(kernel, (start.pointer,), self.where, once=self.fine)
 
     def _goes_out(self, value: Value, lanes: int) -> bool:
         dense = lanes == 1 or not value.shape or value.shape[-1] % lanes == 0

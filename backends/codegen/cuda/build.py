@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ..memory import ALIGNMENT
 from ..pool import Pool
 from ..program import Emitted, Pointer, Program, Storage
 from ..runner import Port, Runner
-from .device_program import SEQUENCE, DeviceProgram, text_of
+from .device_program import PREPARE, SEQUENCE, DeviceProgram, text_of
 from .nvcc import Checked, check
 from .source import Source, Translate
 
@@ -26,10 +26,10 @@ _EMULATION = (
 
 @dataclass(frozen=True)
 class Launches:
-    """The launches in their order, as something that the compiler pool can compile."""
+    """Launches in their order, as something that the compiler pool can compile."""
 
     runner: Runner
-    label: str = SEQUENCE
+    label: str
 
     def emit(self, name: str) -> Emitted:
         """The function as TIR."""
@@ -59,13 +59,18 @@ def compile_program(
     Raises ``BackendError`` for what cannot be translated, compiled or linked.
     """
     sources = _translated(program, target, pool, progress)
-    runner = Runner(program, ports, dict.fromkeys(sources, 0))
     host = target.tvm()["host"]
     assert isinstance(host, dict)
-    made = pool.compile({SEQUENCE: Launches(runner)}, host, lambda _: "graph")
-    device = DeviceProgram(program, sources, sizes, target.arch)
+    phases = {SEQUENCE: program, PREPARE: replace(program, calls=program.once)}
+    launches = {
+        name: Launches(Runner(phase, ports, dict.fromkeys(sources, 0)), name)
+        for name, phase in phases.items()
+    }
+    made = pool.compile(launches, host, lambda _: "graph")
+    objects = {name: data for name, (data, _) in made.items()}
+    device = DeviceProgram(program, sources, sizes, target.arch, objects)
     with tempfile.TemporaryDirectory(prefix="qc-cuda-") as scratch:
-        return _linked(device, made[SEQUENCE][0], target, Path(scratch))
+        return _linked(device, target, Path(scratch))
 
 
 def _translated(
@@ -90,7 +95,7 @@ def _translated(
 def _alignments(program: Program) -> dict[str, tuple[int, ...]]:
     """What all calls of a kernel have in common, by its symbol: every part of memory is aligned."""
     found: dict[str, tuple[int, ...]] = {}
-    for call in program.calls:
+    for call in (*program.calls, *program.once):
         own = tuple(_alignment(p) for p in call.pointers)
         both = zip(found.get(call.symbol, own), own, strict=True)
         found[call.symbol] = tuple(min(pair) for pair in both)
@@ -103,29 +108,25 @@ def _alignment(pointer: Pointer) -> int:
     return gcd(offset, ALIGNMENT)
 
 
-def _linked(device: DeviceProgram, sequence: bytes, target: Target, folder: Path) -> DeviceCode:
-    kernels = device.kernels()
-    with ThreadPoolExecutor(2) as both:
-        emulated = both.submit(_emulated, device, kernels, sequence, _fresh(folder / "emulated"))
-        checked = check(kernels, target.arch, _fresh(folder / "nvcc"))
-        library = _library(device, kernels, sequence, target, checked, _fresh(folder / "library"))
+def _linked(device: DeviceProgram, target: Target, folder: Path) -> DeviceCode:
+    with ThreadPoolExecutor(1) as beside:
+        emulated = beside.submit(_emulated, device, _fresh(folder / "emulated"))
+        checked = check(device.kernels(), target.arch, _fresh(folder / "nvcc"))
+        library = _library(device, checked.image, target.link, _fresh(folder / "library"))
         return DeviceCode(library, emulated.result(), checked, device.device_bytes)
 
 
-def _library(
-    device: DeviceProgram, kernels: str, sequence: bytes, target: Target, checked: Checked,
-    folder: Path,
-) -> bytes:  # fmt: skip
-    _write(folder, device, kernels, sequence, checked.image)
+def _library(device: DeviceProgram, image: bytes, link: Sequence[str], folder: Path) -> bytes:
+    objects = _write(device, image, folder)
     flags = ["-shared", "-fPIC", "-O1", "-Wl,--build-id=none", "-s"]
-    words = [*compiler(target.link), *flags, "-o", "lib.so", "network.c", f"{SEQUENCE}.o"]
+    words = [*compiler(link), *flags, "-o", "lib.so", "network.c", *objects]
     run_compiler([*words, "-ldl", "-lpthread"], folder)
     return (folder / "lib.so").read_bytes()
 
 
-def _emulated(device: DeviceProgram, kernels: str, sequence: bytes, folder: Path) -> bytes:
+def _emulated(device: DeviceProgram, folder: Path) -> bytes:
     """A program for this machine; it holds no code for the device."""
-    _write(folder, device, kernels, sequence, b"")
+    objects = _write(device, b"", folder)
     sizes = [*device.sizes, max(device.program.arena, 64)]
     ports = declare_ports(len(device.program.inputs), sizes)
     standalone = (Path(__file__).parents[1] / "standalone.c").read_text()
@@ -133,7 +134,7 @@ def _emulated(device: DeviceProgram, kernels: str, sequence: bytes, folder: Path
     (folder / "device.cpp").write_text(device.emulated())
     command = compiler()
     run_compiler([*command, *_EMULATION, "-c", "-o", "device.o", "device.cpp"], folder)
-    sources = ["main.c", "network.c", "device.o", f"{SEQUENCE}.o"]
+    sources = ["main.c", "network.c", "device.o", *objects]
     words = [*command, "-O1", "-DQC_EMULATED", "-s", "-o", "run", *sources]
     run_compiler([*words, "-lm", "-lpthread"], folder)
     return (folder / "run").read_bytes()
@@ -144,12 +145,13 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _write(
-    folder: Path, device: DeviceProgram, kernels: str, sequence: bytes, image: bytes
-) -> None:
-    (folder / "network.cu").write_text(kernels)
+def _write(device: DeviceProgram, image: bytes, folder: Path) -> list[str]:
+    """The files to compile and link; the names of the object files."""
+    (folder / "network.cu").write_text(device.kernels())
     (folder / "network.cubin").write_bytes(image)
     (folder / "constants.bin").write_bytes(bytes(device.program.constants))
-    (folder / f"{SEQUENCE}.o").write_bytes(sequence)
     (folder / "network.c").write_text(device.host())
     (folder / "driver.h").write_text(text_of("driver.h"))
+    for name, data in device.launches.items():
+        (folder / f"{name}.o").write_bytes(data)
+    return [f"{name}.o" for name in device.launches]

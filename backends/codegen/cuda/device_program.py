@@ -10,6 +10,9 @@ from .source import Source
 SEQUENCE = "qc_sequence"
 """The generated function that launches all kernels in order."""
 
+PREPARE = "qc_prepare"
+"""The one that launches what is done once."""
+
 _HERE = Path(__file__).parent
 
 _BLOBS = """
@@ -30,12 +33,16 @@ def text_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class DeviceProgram:
-    """A placed program, the sources of its kernels, and the bytes of its ports in order."""
+    """A placed program, the sources of its kernels, and the bytes of its ports in order.
+
+    ``launches``: object files of the functions that call the kernels, by name.
+    """
 
     program: Program
     sources: Mapping[str, Source]
     sizes: Sequence[int]
     arch: str
+    launches: Mapping[str, bytes]
 
     @property
     def device_bytes(self) -> int:
@@ -74,7 +81,8 @@ static const struct qc_kernel qc_table[] = {{
 
     def _launches(self) -> str:
         """A function for each kernel, and the two that take all ports."""
-        pointers = {call.symbol: len(call.pointers) for call in self.program.calls}
+        calls = (*self.program.calls, *self.program.once)
+        pointers = {call.symbol: len(call.pointers) for call in calls}
         launches = [
             f"int {name}({_list('void *p{}', pointers[name])}, int lo, int hi) {{\n"
             f"  void *p[] = {{{_list('&p{}', pointers[name])}}};\n"
@@ -83,7 +91,8 @@ static const struct qc_kernel qc_table[] = {{
         ]
         count = len(self.sizes) + 1
         return "".join([*launches, f"""
-extern int {SEQUENCE}({_list("void *", count)});
+extern int {PREPARE}({_list("void *", count)}), {SEQUENCE}({_list("void *", count)});
+static int prepare(void) {{ return {PREPARE}({_list("ports[{}]", count)}); }}
 static int sequence(void) {{ return {SEQUENCE}({_list("ports[{}]", count)}); }}
 int qc_run({_list("void *p{}", count)}) {{
   void *p[] = {{{_list("p{}", count)}}};

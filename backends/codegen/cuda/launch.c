@@ -7,7 +7,7 @@
 
    The generated part before this defines qc_inputs, qc_ports, qc_sizes (bytes of inputs, outputs and
    the arena), qc_kernels, qc_table and qc_least (the least device), the one behind it qc_run, a
-   function for each kernel and `sequence`, which calls them all. */
+   function for each kernel, `sequence`, which calls them all, and `prepare` for what is done once. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #define ROOM(size) (((size) + 319) / 256 * 256)
 
 extern const unsigned char qc_data[], qc_data_end[], qc_source[], qc_image[], qc_image_end[];
-static int sequence(void);
+static int prepare(void), sequence(void);
 
 static struct qc_driver cuda;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -167,7 +167,10 @@ static int open_device(void) {
     ports[i] = (void *)(size_t)arena;
     arena += ROOM(qc_sizes[i]);
   }
-  TRY(wait(stream), "cannot upload constants");
+  failed = 0;
+  prepare();
+  if (failed) return 1;
+  TRY(wait(stream), "cannot prepare memory");
   return capture();
 }
 

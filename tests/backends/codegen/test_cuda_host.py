@@ -88,7 +88,7 @@ def small(
         patch.setattr("qc.backends.codegen.cuda.build.check", lambda *_: checked)
         patch.setattr(
             "qc.backends.codegen.cuda.build._emulated",
-            lambda device, kernels, *_: texts.append((device.emulated(), kernels)) or b"",
+            lambda device, _: texts.append((device.emulated(), device.kernels())) or b"",
         )
         patch.setattr(Artifact, "load", lambda path: None)
         path = tmp_path_factory.mktemp("small") / "out"
