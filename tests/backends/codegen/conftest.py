@@ -12,7 +12,6 @@ pytest.importorskip("tvm")
 from compiled import Compiled, compile_networks
 from networks import ISLANDS, LAYERS, OTHERS
 
-from qc.backends.codegen.cuda import nvcc
 from qc.targets import load, missing_features
 
 
@@ -34,12 +33,10 @@ def everything_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 @pytest.fixture(scope="session")
 def everything_on_cuda(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    """All networks for tensor cores: on the device, else emulated.  test_cuda.py asks nvcc."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nvcc, "nvcc", lambda: None)
-        return compile_networks(
-            "cuda", [*LAYERS, *OTHERS, *ISLANDS], tmp_path_factory.mktemp("cuda") / "out"
-        )
+    """All networks for tensor cores: on the device, else emulated."""
+    return compile_networks(
+        "cuda", [*LAYERS, *OTHERS, *ISLANDS], tmp_path_factory.mktemp("cuda") / "out"
+    )
 
 
 @pytest.fixture(
@@ -48,7 +45,4 @@ def everything_on_cuda(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 )
 def layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The networks that use the kernel templates, for the other targets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nvcc, "nvcc", lambda: None)
-        path = tmp_path_factory.mktemp("layers") / "out"
-        return compile_networks(request.param, [*LAYERS], path)
+    return compile_networks(request.param, [*LAYERS], tmp_path_factory.mktemp("layers") / "out")
