@@ -49,7 +49,7 @@ def measure(name: str, args: argparse.Namespace, scratch: Path) -> list[object]:
     for feed in feeds:
         found.update(artifact.run(feed), evaluate(graph, feed))
     manifest = artifact.manifest
-    line = [name, manifest["kernels"], manifest["calls"], found.differing, found.values]
+    line = [name, manifest["kernels"], manifest["cuda"]["launches"], found.differing, found.values]
     if artifact.emulator:
         return [*line, None, None, None, None, None]
     calls: dict[str, peers.Call] = {"ours": artifact.runner(feeds[0])}

@@ -143,8 +143,13 @@ def _for_device(
     from .cuda.build import compile_program
 
     code = compile_program(program, ports, [*map(_bytes, ports)], target, pool, progress)
-    log.info("%d kernels, %d calls; %s", len(program.kernels), len(program.calls), code.checked)
-    cuda = {"arch": target.arch, "code": code.checked.text, "device_bytes": code.device_bytes}
+    log.info("%d kernels, %d launches; %s", len(program.kernels), code.launches, code.checked.text)
+    cuda = {
+        "arch": target.arch,
+        "code": code.checked.text,
+        "device_bytes": code.device_bytes,
+        "launches": code.launches,
+    }
     manifest = {**_manifest(graph, target, program), "workspace_bytes": 64, "cuda": cuda}
     return Built(code.library, manifest, code.program)
 

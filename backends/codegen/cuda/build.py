@@ -14,6 +14,7 @@ from ..memory import ALIGNMENT
 from ..pool import Pool
 from ..program import Emitted, Pointer, Program, Storage
 from ..runner import Port, Runner
+from .batches import Batch, batched
 from .device_program import PREPARE, SEQUENCE, DeviceProgram, text_of
 from .nvcc import Checked, check
 from .source import Source, Translate
@@ -44,6 +45,7 @@ class DeviceCode:
     program: bytes
     checked: Checked
     device_bytes: int
+    launches: int
 
 
 def compile_program(
@@ -58,6 +60,7 @@ def compile_program(
 
     Raises ``BackendError`` for what cannot be translated, compiled or linked.
     """
+    program = batched(program)
     sources = _translated(program, target, pool, progress)
     host = target.tvm()["host"]
     assert isinstance(host, dict)
@@ -96,16 +99,18 @@ def _alignments(program: Program) -> dict[str, tuple[int, ...]]:
     """What all calls of a kernel have in common, by its symbol: every part of memory is aligned."""
     found: dict[str, tuple[int, ...]] = {}
     for call in (*program.calls, *program.once):
-        own = tuple(_alignment(p) for p in call.pointers)
+        kernel = program.kernels[call.symbol]
+        steps = kernel.steps if isinstance(kernel, Batch) else (0,) * len(call.pointers)
+        own = tuple(map(_alignment, call.pointers, steps))
         both = zip(found.get(call.symbol, own), own, strict=True)
         found[call.symbol] = tuple(min(pair) for pair in both)
     return found
 
 
-def _alignment(pointer: Pointer) -> int:
+def _alignment(pointer: Pointer, step: int) -> int:
     placed = pointer.buffer.storage in (Storage.ARENA, Storage.CONSTANT)
     offset = pointer.offset + (pointer.buffer.offset if placed else 0)
-    return gcd(offset, ALIGNMENT)
+    return gcd(offset, step, ALIGNMENT)
 
 
 def _linked(device: DeviceProgram, target: Target, folder: Path) -> DeviceCode:
@@ -113,7 +118,8 @@ def _linked(device: DeviceProgram, target: Target, folder: Path) -> DeviceCode:
         emulated = beside.submit(_emulated, device, _fresh(folder / "emulated"))
         checked = check(device.kernels(), target.arch, _fresh(folder / "nvcc"))
         library = _library(device, checked.image, target.link, _fresh(folder / "library"))
-        return DeviceCode(library, emulated.result(), checked, device.device_bytes)
+        launches = len(device.program.calls)
+        return DeviceCode(library, emulated.result(), checked, device.device_bytes, launches)
 
 
 def _library(device: DeviceProgram, image: bytes, link: Sequence[str], folder: Path) -> bytes:

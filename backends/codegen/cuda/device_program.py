@@ -69,14 +69,15 @@ class DeviceProgram:
         inputs, ports = len(self.program.inputs), len(self.sizes)
         sizes = ", ".join(map(str, (*self.sizes, max(self.program.arena, 64))))
         table = "".join(
-            f'  {{"{s.name}", {s.blocks}, {s.threads}}},\n' for s in self.sources.values()
+            f'  {{"{s.name}", {s.blocks}, {s.samples}, {s.threads}}},\n'
+            for s in self.sources.values()
         )
         return f"""
 enum {{ qc_inputs = {inputs}, qc_ports = {ports}, qc_kernels = {len(self.sources)} }};
 enum {{ qc_least = {self.arch.removeprefix("sm_")} }};
 static const size_t qc_sizes[] = {{{sizes}}};
 static const struct qc_kernel qc_table[] = {{
-{table}  {{NULL, 0, 0}}}};
+{table}  {{NULL, 0, 0, 0}}}};
 """
 
     def _launches(self) -> str:

@@ -44,9 +44,9 @@ struct qc_driver {
 };
 #undef QC_FIELD
 
-/* A kernel of the network: its name and the shape of its launch. */
+/* A kernel of the network: its name, and its launch: blocks x samples blocks. */
 struct qc_kernel {
   const char *name;
-  unsigned blocks, threads;
+  unsigned blocks, samples, threads;
 };
 #endif

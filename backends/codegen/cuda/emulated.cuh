@@ -27,7 +27,7 @@ typedef unsigned int uint;
 typedef _Float16 half;
 struct int2 { int x, y; };
 struct int4 { int x, y, z, w; };
-struct qc_index { unsigned x; };
+struct qc_index { unsigned x, y; };
 
 static qc_index threadIdx, blockIdx;
 

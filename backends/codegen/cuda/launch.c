@@ -125,7 +125,7 @@ static int load(int device) {
 static int launch(int number, void **arguments) {
   const struct qc_kernel *k = &qc_table[number];
   if (failed) return 0;
-  failed = check(cuda.launch(functions[number], k->blocks, 1, 1, k->threads, 1, 1, 0, stream,
+  failed = check(cuda.launch(functions[number], k->blocks, k->samples, 1, k->threads, 1, 1, 0, stream,
                              arguments, NULL), k->name);
   return 0;
 }

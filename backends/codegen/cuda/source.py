@@ -17,6 +17,7 @@ from tvm.ir import PointerType
 from ....ir.errors import BackendError
 from ..kernels.cuda.device import TEAM
 from ..program import Kernel
+from .batches import Batch
 
 THREADS = 128
 """Of a block whose threads work alone."""
@@ -26,9 +27,10 @@ _DEFINITION = 'extern "C" __global__ '
 
 @dataclass(frozen=True)
 class Source:
-    """The text of the kernel ``name`` and how it is launched: ``blocks`` of ``threads``.
+    """The text of the kernel ``name`` and how it is launched.
 
-    ``team``: the threads of a block wait for each other.
+    A grid has ``blocks`` x ``samples`` blocks of ``threads``, which wait for each other in a
+    ``team``.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Source:
     blocks: int
     threads: int
     team: bool
+    samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ class Translate:
             raise BackendError(f"{emitted.extent} iterations do not fit a grid")
         shape = Source(self.name, "", blocks, threads, bool(team))
         bound = _bound(emitted.function, emitted.extent, shape)
-        return replace(shape, text=self._aligned(_translate(bound, self.name, self.target)))
+        text = self._aligned(_translate(bound, self.name, self.target))
+        if not isinstance(self.kernel, Batch):
+            return replace(shape, text=text)
+        return replace(shape, text=_stepping(text, self.kernel), samples=self.kernel.samples)
 
     def _aligned(self, text: str) -> str:
         """With a constant for the alignment of each pointer, which loads are chosen by."""
@@ -72,6 +78,21 @@ class Translate:
             for name, bytes_ in zip(names, self.alignments, strict=False)
         )
         return head + brace + known + body
+
+
+def _stepping(text: str, batch: Batch) -> str:
+    """A kernel that calls the given one for the sample ``blockIdx.y``."""
+    head = text.partition("{\n")[0]
+    start, name, parameters = re.fullmatch(r"(.*) (\w+)\((.*)\) ", head).groups()  # type: ignore[union-attr]
+    types = [p.split("*")[0] for p in parameters.split(", ")]
+    pointers = re.findall(r"\w+_ptr", parameters)
+    moved = ", ".join(
+        f"({t} *)((char *){p} + blockIdx.y * {step}ll)" if step else p
+        for t, p, step in zip(types, pointers, batch.steps, strict=True)
+    )
+    own = f"static __device__ __forceinline__ void {name}_sample({parameters}) "
+    call = f"{start} {name}({parameters}) {{\n  {name}_sample({moved});\n}}\n"
+    return f"{own}{text[len(head) :]}\n{call}"
 
 
 def _bound(function: Any, extent: int, shape: Source) -> Any:

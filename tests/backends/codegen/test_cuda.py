@@ -52,6 +52,7 @@ def test_manifest_says_what_was_checked(everything_on_cuda: Compiled) -> None:
     assert manifest["features"] == ["sse2"]
     assert manifest["cuda"]["arch"] == "sm_80"
     assert "no nvcc here" in manifest["cuda"]["code"]
+    assert manifest["cuda"]["launches"] < manifest["calls"]
     assert manifest["cuda"]["device_bytes"] > manifest["constant_bytes"]
 
 
