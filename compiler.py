@@ -126,7 +126,7 @@ def compile_to(
     manifest = _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
     report.notes += _device_notes(manifest, target)
-    report.tuning = facts_of(choices)
+    report.tuning = None if target.arch else facts_of(choices)
     report.check = _check_code(directory, prepared, target, show)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
@@ -355,7 +355,11 @@ def _device_notes(manifest: Facts, target: Target) -> list[str]:
     if not isinstance(facts, dict):
         return []
     where = "emulated, since no such device is here" if missing_features(target) else "on a device"
-    return [f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}."]
+    return [
+        f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}.",
+        "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
+        "against float (choose-precision).",
+    ]
 
 
 def versions() -> dict[str, str]:
