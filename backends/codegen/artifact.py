@@ -174,15 +174,15 @@ def _on_cuda(folder: Path, manifest: dict[str, Any], threads: int, device: str |
     if threads > 1:
         raise TargetError(f"a CUDA device takes calls from one thread, not from {threads}")
     check_machine(manifest)
-    ports = len(manifest["inputs"]) + len(manifest["outputs"])
-    if compute_capability():
-        gpu = Device(folder / LIBRARY, ports)
+    arch = str(manifest["cuda"]["arch"])
+    if compute_capability() >= int(arch.removeprefix("sm_")):
+        gpu = Device(folder / LIBRARY, len(manifest["inputs"]) + len(manifest["outputs"]))
         gpu.open()
         return Artifact(folder, manifest, Entry(gpu, lambda arrays: [arrays]), 1)
     if not (folder / STANDALONE).exists():
         raise TargetError(
-            f"{str(folder)!r} needs a CUDA device and this machine has none: load it where one is, "
-            f"or with its emulation (the file {STANDALONE!r} of the artifact)"
+            f"{str(folder)!r} needs a CUDA device {arch} and this machine has none: load it where "
+            f"one is, or with its emulation (the file {STANDALONE!r} of the artifact)"
         )
     check_file(folder, manifest, STANDALONE)
     emulated = Emulated([], folder / STANDALONE, len(manifest["inputs"]))

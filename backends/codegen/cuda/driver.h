@@ -13,7 +13,7 @@ typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphExec_st *CUgraphExec;
 typedef unsigned long long CUdeviceptr;
 
-enum { QC_CAPTURE_THREAD = 1, QC_NO_BINARY = 209, QC_MAJOR = 75, QC_MINOR = 76 };
+enum { QC_CAPTURE_THREAD = 1, QC_BAD_IMAGE = 200, QC_NO_BINARY = 209, QC_MAJOR = 75, QC_MINOR = 76 };
 
 #define QC_DRIVER(X)                                                                              \
   X(init, "cuInit", (unsigned))                                                                   \

@@ -1,13 +1,13 @@
 /* A CUDA device in plain C++ for x86-64: what generated kernels and launch.c use of one.
 
-   Threads of a block that wait for each other are fibers: each runs until it waits.  Every second
-   block starts them in the opposite order, so that a missing barrier shows. */
+   Needs C's headers alone (zig as a C compiler has no others).  Threads of a block that wait for
+   each other are fibers: each runs until it waits.  Every second block starts them in the opposite
+   order, so that a missing barrier shows. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utility>
 
 #define QC_EMULATED 1
 #define __global__

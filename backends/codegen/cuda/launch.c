@@ -109,7 +109,7 @@ static int load(int device) {
   int major = 0, minor = 0;
   if (qc_image_end > qc_image) {
     int code = cuda.load(&module, qc_image);
-    if (code != QC_NO_BINARY) return check(code, "cannot load the kernels");
+    if (code != QC_NO_BINARY && code != QC_BAD_IMAGE) return check(code, "cannot load the kernels");
   }
   TRY(attribute(&major, QC_MAJOR, device), "no compute capability");
   TRY(attribute(&minor, QC_MINOR, device), "no compute capability");

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from compiled import Compiled
+from compiled import Compiled, compile_networks
+from test_exactness import check
 
 from qc import api, targets
 from qc.backends.codegen.artifact import Artifact
@@ -56,6 +57,17 @@ def test_manifest_says_what_was_checked(everything_on_cuda: Compiled) -> None:
     assert manifest["cuda"]["device_bytes"] > manifest["constant_bytes"]
 
 
+@pytest.fixture
+def lesser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose device is older than the code."""
+    monkeypatch.setattr(cuda_device, "compute_capability", lambda: 75)
+
+
+@pytest.mark.usefixtures("lesser")
+def test_a_lesser_device_is_left_alone(everything_on_cuda: Compiled) -> None:
+    assert Artifact.load(everything_on_cuda.path).emulator == "an emulated CUDA device"
+
+
 @pytest.mark.usefixtures("bare")
 def test_without_a_device(everything_on_cuda: Compiled, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
@@ -64,7 +76,7 @@ def test_without_a_device(everything_on_cuda: Compiled, tmp_path: Path) -> None:
     found = api.bench(copy, seconds=0.1)
     assert found["emulator"] == "an emulated CUDA device"
     (copy / STANDALONE).unlink()
-    with pytest.raises(TargetError, match="needs a CUDA device and this machine has none: load it"):
+    with pytest.raises(TargetError, match="needs a CUDA device sm_80 and this machine has none: "):
         Artifact.load(copy)
 
 
@@ -99,6 +111,15 @@ def test_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["tuning"] is None
     decided = next(r for r in report["ledger"] if r["pass"] == "choose-precision")
     assert "no cost is known" in json.dumps(decided)
+
+
+def test_zig_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C compiler its wheel makes the host code and the emulated device."""
+    pytest.importorskip("ziglang")
+    monkeypatch.setattr("qc.backends.codegen.link.shutil.which", lambda name: None)
+    compiled = compile_networks("cuda", ["epilogues", "dynamic"], tmp_path / "out")
+    for name in ("epilogues", "dynamic"):
+        check(compiled, name)
 
 
 def test_every_target_is_for_a_device() -> None:

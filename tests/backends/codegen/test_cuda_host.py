@@ -41,6 +41,8 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import conftest
 from qc.backends.codegen.artifact import Artifact
+from qc.targets import cuda_device
+cuda_device.compute_capability = lambda: 99  # the library has its own idea
 artifact = Artifact.load(sys.argv[2])
 assert artifact.emulator is None
 feed = dict(np.load(sys.argv[3]))
@@ -137,6 +139,19 @@ def test_what_the_driver_refuses(
     small: tuple[Compiled, str], tmp_path: Path, before: str, after: str, message: str
 ) -> None:
     refused(small, tmp_path, lambda text: text.replace(before, after), message)
+
+
+@pytest.mark.parametrize("code", [200, 209])
+@pytest.mark.parametrize("small", [b"code"], indirect=True)
+def test_code_for_another_device(small: tuple[Compiled, str], code: int, tmp_path: Path) -> None:
+    """What the driver does not take is compiled again from the source."""
+    takes = "[](CUmodule *out, const void *) { return *out = NULL, 0; }"
+    once = f"[](CUmodule *out, const void *) {{ static int n; return n++ ? 0 : {code}; }}"
+    assert takes in small[1]
+    no_nvrtc = "the code is for another device, and there is no NVRTC: libnvrtc"
+    refused(small, tmp_path, lambda text: text.replace(takes, once), no_nvrtc)
+    pretend_nvrtc(tmp_path, False)
+    assert call(small[0], tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("small", [b""], indirect=True)
