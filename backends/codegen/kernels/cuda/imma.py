@@ -74,10 +74,11 @@ class Imma:
         split = Split(runs_of(collapse(workload)), DEPTH, knobs.warps)
         products = knobs.rows * knobs.columns
         loaded = 512 * knobs.rows + 256 * knobs.columns
-        chain = split.share * rates.CHUNK + products * (8 + 4 * knobs.warps)
-        work = split.chunks * (products * rates.IMMA + loaded / rates.L1)
-        blocks = self.extent(workload, knobs)
-        return rates.cycles(blocks, chain, work + products * 4 * rates.FINISH)
+        chunk = rates.CHUNK + products * rates.IMMA * rates.QUARTERS
+        chain = split.share * chunk + products * 4 * (rates.FINISH + knobs.warps)
+        work = split.share * max(products * rates.IMMA, loaded / rates.L1)
+        warps = self.extent(workload, knobs) * knobs.warps
+        return rates.cycles(warps, chain, work + products * 4 * rates.FINISH / knobs.warps)
 
     def prim_func(self, workload: ConvWorkload, knobs: ImmaKnobs, name: str) -> Any:
         """The kernel ``name``."""

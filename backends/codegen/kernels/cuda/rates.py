@@ -4,18 +4,21 @@ Nobody has measured them here: they order the knobs of one template, and say not
 """
 
 PROCESSORS = 80.0
-RESIDENT = 16.0
-"""Blocks that a processor runs at once."""
+RESIDENT = 32.0
+"""Warps that a processor runs at once."""
 
 LAUNCH = 3000.0
-CHUNK = 90.0
-"""From the load of a chunk to the end of its products, with the next ones on their way."""
+CHUNK = 150.0
+"""From the load of a chunk to its use, with the next one on its way."""
+
+QUARTERS = 4.0
+"""Of a processor; a warp has the units of one of them."""
 
 IMMA = 2.0
-"""One mma.m16n8k32."""
+"""One mma.m16n8k32 on all quarters together."""
 
 DOT = 0.5
-"""One dp4a, or float32 multiply-add, of a warp."""
+"""One dp4a, or float32 multiply-add, of a warp, likewise."""
 
 L1 = 64.0
 """Bytes a cycle."""
@@ -24,7 +27,7 @@ FINISH = 8.0
 """The epilogue of one accumulator of a warp."""
 
 
-def cycles(blocks: int, chain: float, work: float) -> float:
-    """Cycles of a kernel whose blocks take ``chain`` alone and ``work`` of a busy processor."""
-    waves = max(1.0, blocks / (RESIDENT * PROCESSORS))
-    return LAUNCH + max(waves * chain, blocks * work / PROCESSORS)
+def cycles(warps: float, chain: float, work: float) -> float:
+    """Cycles of a kernel whose warps take ``chain`` alone and ``work`` of a busy processor."""
+    waves = max(1.0, warps / (RESIDENT * PROCESSORS))
+    return LAUNCH + max(waves * chain, warps * work / PROCESSORS)

@@ -79,10 +79,11 @@ class Tile:
         steps = split.chunk // self.size
         products = knobs.pixels * CHANNELS
         loaded = WARP * steps * (16 + knobs.pixels)
-        chain = split.share * rates.CHUNK + products * (8 + 4 * knobs.parts)
-        work = split.chunks * (products * steps * rates.DOT + loaded / rates.L1)
-        warps = -(-_units(workload, knobs) // WARP)
-        return rates.cycles(warps, chain, work + products * rates.FINISH)
+        chunk = rates.CHUNK + products * steps * rates.DOT * rates.QUARTERS
+        chain = split.share * chunk + products * (rates.FINISH + knobs.parts)
+        work = split.share * max(products * steps * rates.DOT, loaded / rates.L1)
+        warps = -(-_units(workload, knobs) * knobs.parts // WARP)
+        return rates.cycles(warps, chain, work + products * rates.FINISH / knobs.parts)
 
     def prim_func(self, workload: ConvWorkload, knobs: TileKnobs, name: str) -> Any:
         """The kernel ``name``."""
