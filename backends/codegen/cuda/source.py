@@ -83,7 +83,9 @@ class Translate:
 def _stepping(text: str, batch: Batch) -> str:
     """A kernel that calls the given one for the sample ``blockIdx.y``."""
     head = text.partition("{\n")[0]
-    start, name, parameters = re.fullmatch(r"(.*) (\w+)\((.*)\) ", head).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"(.*) (\w+)\((.*)\) ", head)
+    assert found is not None
+    start, name, parameters = found.groups()
     types = [p.split("*")[0] for p in parameters.split(", ")]
     pointers = re.findall(r"\w+_ptr", parameters)
     moved = ", ".join(

@@ -6,6 +6,7 @@ so that both come from eight adjacent bytes of a pixel, which go straight from t
 registers.  Warps of a block share one tile and split its reduction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any, ClassVar
@@ -102,6 +103,20 @@ def _tiles(workload: ConvWorkload, knobs: ImmaKnobs) -> int:
     return -(-workload.pixels // (ROWS * knobs.rows))
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """Where a thread is: in its warp (``row``, ``column`` of a fragment), and its share of work.
+
+    ``part``: of the reduction; ``group``: of the blocks of channels.
+    """
+
+    lane: Expr
+    row: Expr
+    column: Expr
+    part: Expr
+    group: Expr
+
+
 def _emit(
     workload: ConvWorkload,
     knobs: ImmaKnobs,
@@ -112,59 +127,58 @@ def _emit(
 ) -> None:
     """One tile."""
     tiles = _tiles(workload, knobs)
-    lane, part = I.bind(tirx.truncmod(me, WARP)), I.bind(tirx.truncdiv(me, WARP))
-    row, column = I.bind(tirx.truncdiv(lane, 4)), I.bind(tirx.truncmod(lane, 4))
-    group, tile = I.bind(tirx.truncdiv(block, tiles)), I.bind(tirx.truncmod(block, tiles))
-    first = I.bind(tile * (ROWS * knobs.rows) + row)
+    lane = I.bind(tirx.truncmod(me, WARP))
+    place = _Lane(
+        lane,
+        I.bind(tirx.truncdiv(lane, 4)),
+        I.bind(tirx.truncmod(lane, 4)),
+        I.bind(tirx.truncdiv(me, WARP)),
+        I.bind(tirx.truncdiv(block, tiles)),
+    )
+    first = I.bind(tirx.truncmod(block, tiles) * (ROWS * knobs.rows) + place.row)
     numbers = [I.bind(first + COLUMNS * i) for i in range(2 * knobs.rows)]
     last = workload.pixels - 1
     pixels = [pixel_of(workload, I.bind(tirx.min(n, last))) for n in numbers]
-    sums = array(4 * knobs.rows * knobs.columns, "int32")
-    with I.unroll(0, 4 * knobs.rows * knobs.columns) as i:
+    size = 4 * knobs.rows * knobs.columns
+    sums = array(size, "int32")
+    with I.unroll(0, size) as i:
         store(sums, tirx.const(0, "int32"), i)
-    _accumulate(workload, knobs, split, operands, pixels, sums, lane, column, part, group)
-    size, threads = 4 * knobs.rows * knobs.columns, WARP * knobs.warps
+    load = aligned("qc_load8", gcd(alignment(workload, DEPTH), 8), "x")
+    _accumulate(knobs, split, operands, pixels, sums, place, load)
     finish = Finish(workload, operands)
-    with joined(sums, size, me, part, knobs.warps, threads):
+    with joined(sums, size, me, place.part, knobs.warps, WARP * knobs.warps):
         for i, (number, pixel) in enumerate(zip(numbers, pixels, strict=True)):
             with I.If(number <= last), I.Then():
                 for j in range(knobs.columns):
-                    at_ = ((i // 2) * knobs.columns + j) * 4 + (i % 2) * 2
-                    channel = I.bind((group * knobs.columns + j) * COLUMNS + column * 2)
-                    finish([sums[at_], sums[at_ + 1]], pixel.row, pixel.column, channel)
+                    pair = ((i // 2) * knobs.columns + j) * 4 + (i % 2) * 2
+                    channel = (place.group * knobs.columns + j) * COLUMNS + place.column * 2
+                    values = [sums[pair], sums[pair + 1]]
+                    finish(values, pixel.row, pixel.column, I.bind(channel))
 
 
 def _accumulate(
-    workload: ConvWorkload,
     knobs: ImmaKnobs,
     split: Split,
     operands: Operands,
-    pixels: list[Pixel],
+    pixels: Sequence[Pixel],
     sums: Any,
-    lane: Expr,
-    column: Expr,
-    part: Expr,
-    group: Expr,
+    place: _Lane,
+    load: str,
 ) -> None:
-    """The loop over the reduction."""
+    """The loop over the reduction; ``load`` reads eight codes of a pixel."""
     codes, weights = array(4 * knobs.rows, "int32"), array(2 * knobs.columns, "int32")
     block = split.chunks * WARP * 8
-    start = I.bind(group * (knobs.columns * block) + lane * 8)
-    places = [I.bind(p.x + column * 8) for p in pixels]
-    load = aligned("qc_load8", gcd(alignment(workload, DEPTH), 8), "x")
-    with split.loop(part) as (element, chunk):
-        for i, place in enumerate(places):
+    start = I.bind(place.group * (knobs.columns * block) + place.lane * 8)
+    starts = [I.bind(p.x + place.column * 8) for p in pixels]
+    with split.loop(place.part) as (element, chunk):
+        for i, own in enumerate(starts):
             low = 4 * (i // 2) + i % 2
-            do(load, at(codes, low), at(codes, low + 2), at(operands.x, place + element))
+            do(load, at(codes, low), at(codes, low + 2), at(operands.x, own + element))
         here = I.bind(start + chunk * (WARP * 8))
         for j in range(knobs.columns):
             source = at(operands.weights, here + j * block)
             do(aligned("qc_load8", 8), at(weights, 2 * j), at(weights, 2 * j + 1), source)
         for i in range(knobs.rows):
             for j in range(knobs.columns):
-                do(
-                    "qc_mma",
-                    at(sums, 4 * (i * knobs.columns + j)),
-                    at(codes, 4 * i),
-                    at(weights, 2 * j),
-                )
+                total = at(sums, 4 * (i * knobs.columns + j))
+                do("qc_mma", total, at(codes, 4 * i), at(weights, 2 * j))
