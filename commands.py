@@ -288,6 +288,8 @@ def do_targets(args: Namespace) -> int:
         here = "no code generation yet" if not target.available else "runs here"
         if target.available and (missing := targets.missing_features(target)):
             here = f"compiles; this machine lacks {', '.join(missing[:3])}"
+            if target.arch:
+                here += " and emulates it" if target.emulated else ""
             if target.emulator:
                 where = "runs in" if target.emulated else "would run in"
                 here = f"compiles; {where} {target.emulator[0]}"

@@ -113,16 +113,19 @@ def compile_to(
         measurer = None
         if job.tune is not None:
             measurer = stack.enter_context(job.where.measurer(target))
-        cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
+        cost = None
+        if not target.arch:  # nobody knows what kernels cost on a GPU that is not here
+            cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None:
             tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
-    _write(stages, target, directory, show, choices)
+    manifest = _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
-    report.tuning = facts_of(choices)
+    report.notes += _device_notes(manifest, target)
+    report.tuning = None if target.arch else facts_of(choices)
     report.check = _check_code(directory, prepared, target, show)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
@@ -238,8 +241,8 @@ def _first(passes: Sequence[Pass], wanted: Callable[[Pass], bool]) -> int:
 
 def _write(
     stages: Stages, target: Target, directory: Path, progress: Progress, choices: Choices
-) -> None:
-    """Everything but the report."""
+) -> Facts:
+    """Everything but the report; the manifest."""
     import onnx
 
     from .backends.codegen.build import compile_graph
@@ -253,6 +256,7 @@ def _write(
     built.write(directory)
     save(stages.folded, directory)
     write_manifest(directory, built.manifest)
+    return built.manifest
 
 
 def _check_code(
@@ -367,6 +371,19 @@ def _notes(job: Job, recipe: Recipe) -> list[str]:
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
         )
     return notes
+
+
+def _device_notes(manifest: Facts, target: Target) -> list[str]:
+    """What was done to check code for a CUDA device."""
+    facts = manifest.get("cuda")
+    if not isinstance(facts, dict):
+        return []
+    where = "emulated, since no such device is here" if missing_features(target) else "on a device"
+    return [
+        f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}.",
+        "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
+        "against float (choose-precision).",
+    ]
 
 
 def versions() -> dict[str, str]:
