@@ -29,7 +29,7 @@ from ..ir.graph import Graph
 from ..ir.types import Array
 from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
-from .context import Context, Feed
+from .context import Context, Feed, Pruned
 from .moments import Moments
 from .pruning.allocation import Limits, ranked, rate_distortion, refill, uniform
 from .pruning.budget import UNITS, Budget
@@ -117,6 +117,10 @@ class PruneChannels(Pass):
         pruning = _Pruning(self, work, context, fraction)
         small, chosen = pruning.run()
         tie(small)
+        context.pruned += [
+            Pruned(group.name, len(group), int(count))
+            for group, count in zip(pruning.groups, chosen, strict=True)
+        ]
         small.properties |= graph.properties
         removed = int((pruning.budget.sizes - chosen).sum())
         graph.become(small)
