@@ -41,7 +41,10 @@ class AdoptCodes(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
-        """Activations first: biases are rounded in units of their scales."""
+        """Activations before layers: biases are rounded in units of their scales."""
+        for node in [n for n in graph.nodes if isinstance(n.op, Quantize)]:
+            if node.operands[0].data is not None:
+                _stored(graph, node)
         activations = sum(_unsigned(graph, node) for node in list(graph.nodes))
         layers = [n for n in list(graph.nodes) if n.op.name in _ANCHORS and _layer(graph, n)]
         graph.prune()
@@ -50,6 +53,13 @@ class AdoptCodes(Pass):
             "activations": activations,
             "layers": len(layers),
         }
+
+
+def _stored(graph: Graph, node: Node) -> None:
+    """Codes of a constant as a constant: training tools leave reals before a Quantize."""
+    codes = node.op.eval([node.operands[0].data])[0]
+    graph.replace(node.output, graph.constant(codes, node.output.name))
+    graph.remove(node)
 
 
 def _unsigned(graph: Graph, node: Node) -> bool:

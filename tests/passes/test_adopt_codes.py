@@ -132,6 +132,27 @@ def test_a_layer_takes_our_form_and_keeps_its_reals(graph):
     assert {"QConv", "QMatMul"} & {n.op.name for n in adopted.nodes}
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_weights_that_are_quantized_in_the_graph(dtype):
+    """What tools for training with quantization export: reals, Quantize, Dequantize."""
+    zero = 0 if dtype == "int8" else 128
+    graph = layer((KERNEL + zero).astype(dtype), (zero,))
+    codes = graph["w"]
+    (dequantize,) = codes.uses
+    reals = graph.constant((KERNEL * 0.1).astype(np.float32), "real")
+    made = graph.add(ops.Quantize((0.1,), (zero,), None, dtype), [reals], before=dequantize)
+    graph.set_inputs(dequantize, [made.output])
+    graph.prune()
+    verify(graph)
+    adopted = graph.copy()
+    assert AdoptCodes().apply(adopted, Context())["layers"] == 1
+    verify(adopted)
+    assert [n.op.name for n in adopted.nodes if n.op.name == "Quantize"] == ["Quantize"]
+    feed = {"x": RNG.normal(size=graph.inputs[0].shape).astype(np.float32)}
+    (want,), (got,) = evaluate(graph, feed).values(), evaluate(adopted, feed).values()
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "graph",
     [
