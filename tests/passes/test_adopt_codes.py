@@ -169,6 +169,30 @@ def test_weights_of_another_kind_stay_as_they_are(graph):
     np.testing.assert_array_equal(got, want)
 
 
+def test_codes_move_where_nobody_quantizes_again():
+    """Flatten stands between the codes and their layer; what leaves the graph stays real."""
+    graph = Graph("g")
+    x = graph.input("x", TensorType("float32", (3, 2, 2)))
+    q = graph.add(ops.Quantize((0.05,), (-3,), None, "int8"), [x]).output
+    real = graph.add(ops.Dequantize((0.05,), (-3,)), [q]).output
+    flat = graph.add(ops.Flatten(), [graph.add(ops.Transpose((0, 2, 1)), [real]).output]).output
+    w = graph.constant(RNG.integers(-127, 128, (4, 5)).astype(np.int8))
+    weights = graph.add(ops.Dequantize((0.1,)), [w]).output
+    graph.outputs = [
+        graph.add(ops.MatMul(), [flat, weights]).output,
+        graph.add(ops.Reshape((12,)), [real]).output,
+    ]
+    adopted = graph.copy()
+    assert AdoptCodes().apply(adopted, Context())["layers"] == 1
+    verify(adopted)
+    moved = {n.op.name: n.output.type.dtype for n in adopted.nodes}
+    assert (moved["Flatten"], moved["Transpose"], moved["Reshape"]) == ("uint8", "uint8", "float32")
+    feed = {"x": RNG.normal(size=(3, 2, 2)).astype(np.float32)}
+    want, got = evaluate(graph, feed), evaluate(adopted, feed)
+    for name, array in want.items():
+        np.testing.assert_array_equal(got[name], array)
+
+
 def test_signed_codes_that_leave_the_graph_stay():
     graph = Graph("g")
     x = graph.input("x", TensorType("float32", (2,)))
