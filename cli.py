@@ -167,6 +167,11 @@ def _inspect(commands: Commands) -> None:
     sub = _command(commands, "inspect", "show what a model or an artifact consists of")
     sub.add_argument("model", metavar="MODEL|OUT")
     sub.add_argument("--text", action="store_true", help="print the whole graph as IR text")
+    sub.add_argument(
+        "--groups", action="store_true",
+        help="print the groups of coupled channels, and what can be done to them",
+    )  # fmt: skip
+    sub.set_defaults(module="inspect_commands")
 
 
 def _explain(commands: Commands) -> None:

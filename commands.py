@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from .tuning import Where
 
 if TYPE_CHECKING:
     from . import api
-    from .ir.graph import Graph
     from .ir.types import Array
     from .models import Model
     from .report import Report
@@ -252,40 +250,6 @@ def do_bench(args: Namespace) -> int:
     return 0
 
 
-def do_inspect(args: Namespace) -> int:
-    """``qc inspect``."""
-    from .passes.measure import macs, parameters, weight_bytes
-
-    set_up_log(args.debug)
-    graph = _graph(args.model)
-    if args.text:
-        print(graph)
-        return 0
-    ports = [("input", v) for v in graph.inputs] + [("output", v) for v in graph.outputs]
-    print(text_table(["", "name", "type"], [[kind, v.name, str(v.type)] for kind, v in ports]))
-    counts = Counter(n.op.name for n in graph.nodes)
-    print("\n" + text_table(["op", "nodes"], [[k, n] for k, n in counts.most_common()]))
-    try:
-        work = f"{macs(graph):,}"
-    except ValueError:
-        work = "unknown while dimensions are symbolic"
-    print(f"\nparameters: {parameters(graph):,} in {size(weight_bytes(graph))}; MACs: {work}")
-    return 0
-
-
-def _graph(model: str) -> Graph:
-    from .loading import load
-
-    path = Path(model)
-    if not path.is_dir():
-        return load(model)
-    from .backends.codegen.artifact import read_manifest
-    from .ir.text import load as load_text
-
-    read_manifest(path)
-    return load_text(path)
-
-
 def do_explain(args: Namespace) -> int:
     """``qc explain``."""
     from .report import read
@@ -324,6 +288,8 @@ def do_targets(args: Namespace) -> int:
         here = "no code generation yet" if not target.available else "runs here"
         if target.available and (missing := targets.missing_features(target)):
             here = f"compiles; this machine lacks {', '.join(missing[:3])}"
+            if target.arch:
+                here += " and emulates it" if target.emulated else ""
             if target.emulator:
                 where = "runs in" if target.emulated else "would run in"
                 here = f"compiles; {where} {target.emulator[0]}"

@@ -22,6 +22,7 @@ from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
+from .ir.ops.quantize import Quantize
 from .ir.types import Array
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
@@ -112,16 +113,19 @@ def compile_to(
         measurer = None
         if job.tune is not None:
             measurer = stack.enter_context(job.where.measurer(target))
-        cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
+        cost = None
+        if not target.arch:  # nobody knows what kernels cost on a GPU that is not here
+            cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None:
             tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
-    _write(stages, target, directory, show, choices)
+    manifest = _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
-    report.tuning = facts_of(choices)
+    report.notes += _device_notes(manifest, target)
+    report.tuning = None if target.arch else facts_of(choices)
     report.check = _check_code(directory, prepared, target, show)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
@@ -151,6 +155,9 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
     graph = load_concrete(job.model, job.input_shapes, lambda specs: _shown(job, specs))
+    if job.recipe is None and is_quantized(graph):
+        recipe = load_recipe(default_recipe(False, quantized=True), job.options)
+        log.info("the network is quantized already: recipe %r", recipe.name)
     _check_patterns(job, graph)
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
@@ -158,6 +165,11 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
     context.cost = cost
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether a loaded network holds codes of activations."""
+    return any(isinstance(node.op, Quantize) for node in graph.nodes)
 
 
 def _check_patterns(job: Job, graph: Graph) -> None:
@@ -207,27 +219,30 @@ def _context(
 def _run_passes(
     graph: Graph, passes: Sequence[Pass], context: Context
 ) -> tuple[PassManager, Stages, Ledger]:
-    """Run all passes; keep the graph before the first lossy and before the first lowering one."""
+    """Run all passes; keep the graph before the first that quantizes and the first that lowers.
+
+    Without one that quantizes nothing is lost before the lowering one.
+    """
     PassManager(passes).check_order(graph.properties)
-    lossy = _first(passes, Kind.LOSSY)
-    lowering = max(lossy, _first(passes, Kind.LOWERING))
-    manager = PassManager(passes[:lossy])
+    lowers = _first(passes, lambda p: p.kind is Kind.LOWERING)
+    coded = min(_first(passes, lambda p: "quantized" in p.establishes), lowers)
+    manager = PassManager(passes[:coded])
     real, ledger = manager.run(graph, context)
-    manager.passes = passes[lossy:lowering]
+    manager.passes = passes[coded:lowers]
     quantized, ledger = manager.run(real, context, ledger)
-    manager.passes, context.evaluate = passes[lowering:], None
+    manager.passes, context.evaluate = passes[lowers:], None
     folded, ledger = manager.run(quantized, context, ledger)
     return manager, Stages(real, quantized, folded), ledger
 
 
-def _first(passes: Sequence[Pass], kind: Kind) -> int:
-    return next((i for i, p in enumerate(passes) if p.kind is kind), len(passes))
+def _first(passes: Sequence[Pass], wanted: Callable[[Pass], bool]) -> int:
+    return next((i for i, p in enumerate(passes) if wanted(p)), len(passes))
 
 
 def _write(
     stages: Stages, target: Target, directory: Path, progress: Progress, choices: Choices
-) -> None:
-    """Everything but the report."""
+) -> Facts:
+    """Everything but the report; the manifest."""
     import onnx
 
     from .backends.codegen.build import compile_graph
@@ -241,6 +256,7 @@ def _write(
     built.write(directory)
     save(stages.folded, directory)
     write_manifest(directory, built.manifest)
+    return built.manifest
 
 
 def _check_code(
@@ -344,12 +360,30 @@ def _calibration(context: Context) -> Facts | None:
 
 def _notes(job: Job, recipe: Recipe) -> list[str]:
     notes = []
-    if job.calibration is None and job.recipe is None:
+    if job.recipe is None and recipe.name == default_recipe(False, quantized=True):
+        notes.append(
+            f"The network is quantized already; its own codes were kept (recipe {recipe.name!r}). "
+            "Give --recipe NAME for others."
+        )
+    elif job.calibration is None and job.recipe is None:
         notes.append(
             "No calibration data was given, so nothing about activations was made up: they are "
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
         )
     return notes
+
+
+def _device_notes(manifest: Facts, target: Target) -> list[str]:
+    """What was done to check code for a CUDA device."""
+    facts = manifest.get("cuda")
+    if not isinstance(facts, dict):
+        return []
+    where = "emulated, since no such device is here" if missing_features(target) else "on a device"
+    return [
+        f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}.",
+        "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
+        "against float (choose-precision).",
+    ]
 
 
 def versions() -> dict[str, str]:

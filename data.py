@@ -19,7 +19,7 @@ from .columns import LABELS, Column, columns
 from .images import Preprocess
 from .ir.errors import DataError, nearest
 from .ir.graph import Graph
-from .ir.types import Array, Dim
+from .ir.types import Array, Dim, numpy_dtype
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Dataset:
                 check_finite(array, spec.name, index * size)
             if len(array) < size:
                 array = np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
-            yield array[0] if whole else array
+            yield np.asarray(array[0]) if whole else array
 
     def _fitting(self, spec: InputSpec, found: Mapping[str, Column]) -> Column:
         if spec.name not in found:
@@ -200,7 +200,9 @@ class Feeds:
 
 def check_castable(have: np.dtype[np.generic], want: str, where: str) -> None:
     """``DataError`` if no value of one type may stand for the other: texts, reals for integers."""
-    kinds = {"f": "bif", "i": "bi", "u": "bi", "b": "b"}[np.dtype(want).kind]
+    kinds = {"f": "bif", "V": "bif", "i": "bi", "u": "bi", "b": "b", "O": "U"}[
+        numpy_dtype(want).kind
+    ]
     kind = have.kind.replace("u", "i")
     if kind not in kinds:
         raise DataError(f"{where} is {have}, but the network takes {want}; convert it first")

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from . import targets
+from .targets import cuda_device
 
 PINNED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 NEEDED = (
@@ -34,7 +35,7 @@ _FAST = ("amx-int8", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "neon")
 
 def examine() -> list[Check]:
     """All checks, in the order in which they should be mended."""
-    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), _arm(), _canary()]
+    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), _arm(), _cuda(), _canary()]
 
 
 def _python() -> Check:
@@ -94,6 +95,16 @@ def _arm() -> Check:
         f"{target.emulator[0]} {'runs' if target.emulated else 'is missing to run'} it here",
     )
     return Check("code for ARM", True, "; ".join(found))
+
+
+def _cuda() -> Check:
+    """Code for CUDA needs nothing here; a device runs it and nvcc checks it."""
+    device, nvcc = cuda_device.compute_capability(), shutil.which("nvcc")
+    found = (
+        f"runs on sm_{device} here" if device else "emulated here, for want of a device",
+        "nvcc checks it" if nvcc else "unchecked without nvcc",
+    )
+    return Check("code for CUDA", True, "; ".join(found))
 
 
 def _canary() -> Check:

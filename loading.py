@@ -164,10 +164,11 @@ def load_concrete(
     anything
     else is a ``DataError``.
     """
-    graph = load(source, input_shapes=input_shapes)
+    # A program is not traced twice: a callable may give another network.
+    graph = load(source) if is_pytorch(source) else _declared(source, input_shapes)
     open_specs = [s for s in specs_of(graph) if _symbols(s)]
     if not open_specs:
-        return graph
+        return _concrete(source, graph, input_shapes)
     shapes = dict(input_shapes)
     data = shown(open_specs)
     for spec in open_specs:
@@ -179,9 +180,29 @@ def load_concrete(
             )
         shapes[spec.name] = [d for d in merged if isinstance(d, int)]
         log.info("input %r is compiled for shape %s", spec.name, list(merged))
-    if is_pytorch(source):
-        return bound(graph, shapes)  # not traced twice: a callable may give another network
-    return load(source, input_shapes=shapes)
+    return _concrete(source, graph, shapes)
+
+
+def _concrete(source: Source, graph: Graph, shapes: Shapes) -> Graph:
+    return bound(graph, shapes) if is_pytorch(source) else load(source, input_shapes=shapes)
+
+
+def _declared(source: Source, input_shapes: Shapes) -> Graph:
+    """A graph with the inputs of the network; a file may need their shapes to be read further."""
+    if isinstance(source, Graph) or (isinstance(source, str | Path) and _suffix(source) != ".onnx"):
+        return load(source, input_shapes=input_shapes)
+    if isinstance(source, str | Path) and not Path(source).is_file():
+        return load(source, input_shapes=input_shapes)
+    from .frontends import from_onnx
+
+    shapes = {k: tuple(v) for k, v in input_shapes.items()}
+    graph = from_onnx.load_inputs(source, shapes or None)
+    check_shapes(graph, shapes)
+    return graph
+
+
+def _suffix(source: str | Path) -> str:
+    return Path(source).suffix
 
 
 def _merge(spec: InputSpec, data: Sequence[int] | None) -> tuple[int | str, ...]:

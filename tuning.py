@@ -121,6 +121,7 @@ class Where:
         """Refuse what cannot be, before the long work: ``DataError``, ``TargetError``."""
         from .backends.codegen.address import Address
 
+        check_tunable(target)
         if self.device and self.tracker:
             raise DataError("give --device or --tracker, not both")
         if bool(self.tracker) != bool(self.key):
@@ -145,6 +146,15 @@ class Where:
 
 
 HERE = Where()
+
+
+def check_tunable(target: Target) -> None:
+    """``TargetError`` for a target whose kernels nothing measures."""
+    if target.arch:
+        raise TargetError(
+            f"kernels for {target.name!r} are chosen by estimate: measuring them on a GPU is not "
+            "there yet; compile without tuning"
+        )
 
 
 def tune_graph(
@@ -193,6 +203,7 @@ def bundle_model(
     """See ``api.tune_bundle``."""
     show = progress or Silent()
     machine = _target(job, target)
+    check_tunable(machine)
     with replacing_file(path) as draft:
         draft.touch()  # a place that cannot be written is said before the long work
         database = open_database(database_path(job.database))

@@ -5,7 +5,8 @@ is computed in float32 (the graph's inputs and outputs keep their types).  Value
 names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -17,12 +18,27 @@ import onnx_graphsurgeon as gs
 from ..ir.builder import Builder
 from ..ir.errors import FrontendError, VerifyError, nearest
 from ..ir.graph import Graph, Value
-from ..ir.ops import Cast, Opaque
+from ..ir.ops import Cast, Identity, Opaque
 from ..ir.types import Dim, TensorType
-from .onnx_file import STANDARD, decode, opset, ordered, read, title
-from .onnx_inputs import input_type
+from .onnx_control import CONTROL, Enclosed
+from .onnx_file import (
+    CONTRIB_DOMAIN,
+    STANDARD,
+    captured,
+    decode,
+    modern,
+    ordered,
+    read,
+    title,
+    versions,
+)
+from .onnx_functions import formal, function_of, has_function, instance
+from .onnx_inputs import dtype_name, input_type
+from .onnx_refused import why
 from .onnx_rules import RULES
+from .onnx_rules.contrib import CONTRIB
 from .onnx_rules.shapes import half_to_single
+from .onnx_sequences import SEQUENCES, Items
 from .onnx_site import Site, Unsupported
 from .onnx_weights import check_finite
 from .outputs import HALF, output
@@ -38,10 +54,29 @@ def load(
     Raises ``FrontendError``, one line: what is wrong, at which node, what to do; all nodes that are
     not supported are listed at once.
     """
-    where = "" if isinstance(model, onnx.ModelProto) else f"{model}: "
-    proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
-    try:
+    with _naming(model):
+        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
         return _Importer(proto, input_shapes or {}).run()
+
+
+def load_inputs(
+    model: str | PathLike[str] | onnx.ModelProto,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """The inputs of a model, in a graph without nodes: what :func:`load` would declare."""
+    with _naming(model):
+        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model), weights=False)
+        importer = _Importer(proto, input_shapes or {})
+        importer.declare(decode(proto))
+        return importer.graph
+
+
+@contextmanager
+def _naming(model: str | PathLike[str] | onnx.ModelProto) -> Iterator[None]:
+    """Errors name the file."""
+    where = "" if isinstance(model, onnx.ModelProto) else f"{model}: "
+    try:
+        yield
     except FrontendError as error:
         if str(error).startswith(where):
             raise
@@ -53,7 +88,8 @@ class _Lost:
     """The result of a node that could not be imported."""
 
 
-Env = dict[str, Value | _Lost]
+Result = Value | Items | _Lost
+Env = dict[str, Result]
 
 
 @dataclass
@@ -64,13 +100,14 @@ class _Importer:
     unsupported: dict[str, None] = field(default_factory=dict)
 
     def run(self) -> Graph:
-        self.opset = opset(self.proto)
+        self.proto = modern(self.proto)
+        self.versions = versions(self.proto)
         source = decode(self.proto)
         self.graph.name = source.name or "graph"
         self.builder = Builder(self.graph)
-        self.declared = {t.name: t for t in source.outputs}
         env: Env = {}
-        self._inputs(source, env)
+        self.declare(source)
+        self._inputs(env)
         self._nodes(source, env)
         if self.unsupported:
             count = len(self.unsupported)
@@ -84,7 +121,7 @@ class _Importer:
 
     # -- inputs ------------------------------------------------------------------------------
 
-    def _inputs(self, source: gs.Graph, env: Env) -> None:
+    def declare(self, source: gs.Graph) -> None:
         """Declare the inputs; those that are initializers (IR < 4) are constants."""
         inputs = [t for t in source.inputs if not isinstance(t, gs.Constant)]
         for name in self.input_shapes:
@@ -94,11 +131,15 @@ class _Importer:
         types = [input_type(t, self.input_shapes.get(t.name), symbols) for t in inputs]
         for tensor, t in zip(inputs, types, strict=True):
             shape: tuple[Dim, ...] = tuple(symbols.get(str(d), d) for d in t.shape)
-            value = self.graph.input(tensor.name, TensorType(t.dtype, shape))
-            env[tensor.name] = value
-            if t.dtype in HALF:
-                cast = [f"{tensor.name}.float32"]
-                env[tensor.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
+            self.graph.input(tensor.name, TensorType(t.dtype, shape))
+
+    def _inputs(self, env: Env) -> None:
+        """The declared inputs, half precision as float32."""
+        for value in self.graph.inputs:
+            env[value.name] = value
+            if value.type.dtype in HALF:
+                cast = [f"{value.name}.float32"]
+                env[value.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
 
     def _constant(self, tensor: gs.Constant) -> Value:
         array = np.asarray(tensor.values)
@@ -134,39 +175,147 @@ class _Importer:
                 env[name] = value
 
     def _convert(
-        self, node: gs.Node, operands: tuple[Value | None, ...], lost: bool, env: Env
-    ) -> Sequence[Value | _Lost]:
-        foreign = (node.domain or "") not in STANDARD
-        if not foreign and node.op not in RULES and node.op != "If":
-            known = onnx.defs.has(node.op, self.opset)
-            raise Unsupported("" if known else f"no such op; {nearest(node.op, RULES)}")
+        self, node: gs.Node, given: tuple[Value | Items | None, ...], lost: bool, env: Env
+    ) -> Sequence[Result]:
+        standard = (node.domain or "") in STANDARD
+        foreign = not standard and not self._is_defined(node)
+        own = standard and any(node.op in table for table in (RULES, CONTROL, SEQUENCES))
         if lost:
+            if not foreign and not own and not has_function(node, self._version(node)):
+                raise Unsupported(why(str(node.domain or ""), node.op))
             return [_Lost() for _ in node.outputs]
+        operands = tuple(None if isinstance(v, Items) else v for v in given)
+        if any(isinstance(v, Items) for v in given) and node.op not in SEQUENCES:
+            if node.op == "Identity":
+                return [v for v in given if isinstance(v, Items)]
+            raise Unsupported("its operand is a sequence")
+        if not foreign and not own:
+            return self._expand(node, operands)
         site = Site(
             node.op, title(node), self.opset, _attributes(node), operands,
             tuple(t.name for t in node.outputs), self.builder,
         )  # fmt: skip
         try:
             if foreign:
-                return self._opaque(node, site)
-            if node.op == "If":
-                return self._branch(node, site, env)
-            return RULES[node.op](site)
-        except (VerifyError, ValueError, IndexError, TypeError, OverflowError) as error:
+                known = node.domain == CONTRIB_DOMAIN and node.op in CONTRIB
+                return CONTRIB[node.op](site) if known else self._opaque(node, site)
+            if node.op in CONTROL:
+                return self._control(node, site, env)
+            if node.op in SEQUENCES:
+                return [SEQUENCES[node.op](site, given)]
+            try:
+                return RULES[node.op](site)
+            except Unsupported as reason:
+                return self._expand(node, operands, str(reason))
+        except (VerifyError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise FrontendError(f"{site.where}: {error}") from error
 
-    def _branch(self, node: gs.Node, site: Site, env: Env) -> Sequence[Value | _Lost]:
-        """The results of the branch that a constant condition takes."""
-        condition = self.builder.static(site.input(0))
-        if condition is None:
-            raise Unsupported("its condition is not constant")
-        branch = node.attrs["then_branch" if bool(condition.reshape(())) else "else_branch"]
-        inner = dict(env)
-        self._nodes(branch, inner)
-        for tensor in branch.outputs:
-            if isinstance(tensor, gs.Constant) and tensor.name not in inner:
-                inner[tensor.name] = self._constant(tensor)
-        return [inner[t.name] for t in branch.outputs]
+    def _expand(
+        self, node: gs.Node, operands: tuple[Value | None, ...], reason: str = ""
+    ) -> Sequence[Result]:
+        """The results of a node whose operator ONNX defines by others."""
+        version = self._version(node)
+        body = function_of(node, version, operands)
+        if body is None:
+            if reason or self._is_defined(node):
+                raise Unsupported(reason or why(str(node.domain or ""), node.op))
+            raise Unsupported(f"no such op; {nearest(node.op, RULES)}")
+        inner: Env = {
+            formal(node, name): value
+            for name, value in zip(body.input, operands, strict=False)
+            if value is not None
+        }
+        outer = self.versions
+        self.versions = outer | {o.domain: o.version for o in body.opset_import}
+        try:
+            self._nodes(instance(node, body, version), inner)
+        finally:
+            self.versions = outer
+        wanted = zip(body.output, (t.name for t in node.outputs), strict=False)
+        return [inner[formal(node, name)] if out else _Lost() for name, out in wanted]
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators that count now."""
+        return next(self.versions[d] for d in STANDARD if d in self.versions)
+
+    def _version(self, node: gs.Node) -> int:
+        domain = str(node.domain or "")
+        return self.opset if domain in STANDARD else self.versions.get(domain, 0)
+
+    def _is_defined(self, node: gs.Node) -> bool:
+        """Whether ONNX itself knows the operator."""
+        return bool(onnx.defs.has(node.op, self._version(node), str(node.domain or "")))
+
+    def _control(self, node: gs.Node, site: Site, env: Env) -> Sequence[Result]:
+        """The results of a node that holds graphs; a constant condition's branch is taken."""
+        if node.op == "If" and (known := self.builder.static(site.input(0))) is not None:
+            branch = node.attrs.get("then_branch" if bool(known.reshape(())) else "else_branch")
+            if not isinstance(branch, gs.Graph):
+                raise site.error("the branch that its condition takes is missing")
+            inner = dict(env)
+            return self._body(branch, inner)
+        graphs = {k: g for k, g in node.attrs.items() if isinstance(g, gs.Graph)}
+        names = dict.fromkeys(name for g in graphs.values() for name in captured(g))
+        outer = {name: env[name] for name in names}
+        if any(isinstance(v, _Lost) for v in outer.values()):
+            return [_Lost() for _ in node.outputs]
+        if any(isinstance(v, Items) for v in outer.values()):
+            raise Unsupported("it reads a sequence")
+        values = {name: v for name, v in outer.items() if isinstance(v, Value)}
+        known_ = {name: v for name, v in values.items() if self._is_known(v)}
+        passed = {name: v for name, v in values.items() if name not in known_}
+
+        def build(source: gs.Graph, types: Sequence[TensorType], name: str) -> Graph:
+            importer = _Importer(self.proto, {}, Graph(name), self.unsupported)
+            return importer.inner(self, source, types, passed, known_)
+
+        return CONTROL[node.op](site, Enclosed(graphs, tuple(passed.values()), build))
+
+    def _is_known(self, value: Value) -> bool:
+        """Whether an inner graph shall hold ``value`` itself: constants and known shapes."""
+        return value.is_constant or (
+            not value.type.is_float and self.builder.static(value) is not None
+        )
+
+    def inner(
+        self,
+        outer: "_Importer",
+        source: gs.Graph,
+        types: Sequence[TensorType],
+        passed: Mapping[str, Value],
+        known: Mapping[str, Value],
+    ) -> Graph:
+        """The graph of a node's attribute: inputs of ``types``, then what it takes from outside."""
+        self.versions, self.builder = outer.versions, Builder(self.graph)
+        env: Env = {}
+        for tensor, t in zip(source.inputs, types, strict=True):
+            env[tensor.name] = self.graph.input(tensor.name, t)
+        for name, value in passed.items():
+            env[name] = self.graph.input(self.graph.fresh(name), value.type)
+        for name, value in known.items():
+            array = outer.builder.static(value)
+            assert array is not None
+            env[name] = self.builder.constant(array, name)
+        outputs: list[Value] = []
+        for found in self._body(source, env):
+            if isinstance(found, _Lost):
+                raise Unsupported("it holds nodes that are not supported")
+            if isinstance(found, Items):
+                raise Unsupported("it gives a sequence")
+            fixed = found.producer is None or any(found is v for v in outputs)
+            outputs.append(self.graph.add(Identity(), [found]).output if fixed else found)
+        self.graph.outputs = outputs
+        self.graph.prune()
+        return self.graph
+
+    def _body(self, source: gs.Graph, env: Env) -> list[Result]:
+        """The outputs of an inner graph, imported into ours."""
+        self._nodes(source, env)
+        for tensor in source.outputs:
+            if isinstance(tensor, gs.Constant) and tensor.name not in env:
+                env[tensor.name] = self._constant(tensor)
+        return [env[t.name] for t in source.outputs]
 
     def _opaque(self, node: gs.Node, site: Site) -> list[Value]:
         """A node of a foreign domain; the file must say the types of its results."""
@@ -187,9 +336,11 @@ class _Importer:
             if isinstance(tensor, gs.Constant) and tensor.name not in env:
                 env[tensor.name] = self._constant(tensor)
             value = env.get(tensor.name)
+            if isinstance(value, Items):
+                raise FrontendError(f"output {tensor.name!r} is a sequence; only tensors can be")
             if not isinstance(value, Value):
                 raise FrontendError(f"output {tensor.name!r} is not defined by any node")
-            dtype = None if tensor.dtype is None else _dtype_name(tensor)
+            dtype = None if tensor.dtype is None else dtype_name(tensor.dtype)
             values.append(output(self.builder, value, tensor.name, dtype, values))
         if len({t.name for t in source.outputs}) < len(values):
             raise FrontendError("two outputs have the same name")
@@ -208,9 +359,3 @@ def _frozen(value: object) -> object:
     if isinstance(value, np.ndarray):
         return tuple(value.ravel().tolist())
     return tuple(value) if isinstance(value, list) else value
-
-
-def _dtype_name(tensor: gs.Tensor) -> str:
-    if tensor.dtype == onnx.TensorProto.BFLOAT16:
-        return "bfloat16"
-    return str(np.dtype(tensor.dtype).name)

@@ -5,18 +5,24 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
+import onnx.version_converter
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from ..ir.errors import FrontendError
 
-OLDEST, NEWEST = 7, onnx.defs.onnx_opset_version()
+OLDEST, NEWEST = 6, onnx.defs.onnx_opset_version()
 STANDARD = ("", "ai.onnx")
+CONTRIB_DOMAIN = "com.microsoft"
+"""onnxruntime's own operators."""
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The model with its external data; ``FrontendError`` says what is wrong with the file."""
+def read(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """The model with its external data; ``FrontendError`` says what is wrong with the file.
+
+    Without ``weights`` external data stay where they are.
+    """
     if not path.is_file():
         raise FrontendError(f"{path}: no such file")
     try:
@@ -27,6 +33,8 @@ def read(path: Path) -> onnx.ModelProto:
         raise FrontendError(f"{path}: cannot be read: {error.strerror}") from error
     if not model.graph.node and not model.graph.output:
         raise FrontendError(f"{path}: not an ONNX file, or an empty one: it has no nodes")
+    if not weights:
+        return model
     try:
         onnx.load_external_data_for_model(model, str(path.resolve().parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -35,19 +43,28 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def opset(model: onnx.ModelProto) -> int:
-    """The version of the standard operators that the model uses."""
-    versions = [o.version for o in model.opset_import if o.domain in STANDARD]
-    if not versions:
-        raise FrontendError("the model names no opset of the standard domain; export it again")
-    if not OLDEST <= versions[0] <= NEWEST:
-        hint = (
-            "convert it with onnx.version_converter"
-            if versions[0] < OLDEST
-            else "install a newer onnx"
-        )
-        raise FrontendError(f"opset {versions[0]} is not in {OLDEST}..{NEWEST}; {hint}")
-    return int(versions[0])
+def versions(model: onnx.ModelProto) -> dict[str, int]:
+    """The version of each domain of operators that the model uses, the standard one included."""
+    found = {o.domain: int(o.version) for o in model.opset_import}
+    if not any(d in found for d in STANDARD):
+        if not found or any(n.domain in STANDARD for n in model.graph.node):
+            raise FrontendError("the model names no opset of the standard domain; export it again")
+        found[""] = NEWEST
+    return found
+
+
+def modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, converted by ``onnx`` if its opset is older than ``OLDEST``."""
+    version = next(v for d, v in versions(model).items() if d in STANDARD)
+    if not 1 <= version <= NEWEST:
+        raise FrontendError(f"opset {version} is not in 1..{NEWEST}; install a newer onnx")
+    if version >= OLDEST:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OLDEST)
+    except Exception as error:  # the library raises its own kinds
+        reason = " ".join(str(error).split())
+        raise FrontendError(f"opset {version} cannot be converted to {OLDEST}: {reason}") from error
 
 
 def decode(model: onnx.ModelProto) -> gs.Graph:
@@ -107,16 +124,16 @@ def reads(node: gs.Node) -> list[str]:
     names = [t.name for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
     for value in node.attrs.values():
         if isinstance(value, gs.Graph):
-            inner = {t.name for n in value.nodes for t in n.outputs} | {
-                t.name for t in value.inputs
-            }
-            used = [*(name for n in value.nodes for name in reads(n)), *_loose(value)]
-            names += [name for name in dict.fromkeys(used) if name not in inner]
+            names += captured(value)
     return names
 
 
-def _loose(graph: gs.Graph) -> list[str]:
-    return [t.name for t in graph.outputs if not isinstance(t, gs.Constant)]
+def captured(graph: gs.Graph) -> list[str]:
+    """The names that an inner graph takes from outside."""
+    inner = {t.name for n in graph.nodes for t in n.outputs} | {t.name for t in graph.inputs}
+    loose = [t.name for t in graph.outputs if not isinstance(t, gs.Constant)]
+    used = [*(name for n in graph.nodes for name in reads(n)), *loose]
+    return [name for name in dict.fromkeys(used) if name not in inner]
 
 
 def label(node: gs.Node) -> str:

@@ -16,10 +16,10 @@ def input_type(
 ) -> TensorType:
     """The type of an input; ``wanted`` dimensions replace symbols, which ``symbols`` then holds."""
     name = tensor.name
-    if tensor.dtype is None:
-        raise FrontendError(f"input {name!r} is not a tensor")
-    half = tensor.dtype == onnx.TensorProto.BFLOAT16
-    dtype = "bfloat16" if half else np.dtype(tensor.dtype).name
+    if tensor.dtype is None or tensor.type != "tensor_type":
+        kind = str(tensor.type or "value without a type").removesuffix("_type")
+        raise FrontendError(f"input {name!r} is a {kind}; only tensors are supported")
+    dtype = dtype_name(tensor.dtype)
     if dtype not in DTYPES:
         raise FrontendError(f"input {name!r} has elements of type {dtype}, which is not supported")
     if tensor.shape is None:
@@ -38,6 +38,14 @@ def input_type(
                 f"input {name!r} has shape {shape}: {declared!r} is {bound}, not {d}"
             )
     return TensorType(dtype, tuple(int(d) for d in wanted))
+
+
+def dtype_name(dtype: object) -> str:
+    """Our name of an element type: a numpy type, or the number of one that numpy lacks."""
+    if isinstance(dtype, int):
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    found = np.dtype(dtype)  # type: ignore[call-overload]
+    return "string" if found.kind == "O" else str(found.name)
 
 
 def _dim(name: str, index: int, d: object) -> Dim:

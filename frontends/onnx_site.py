@@ -9,6 +9,7 @@ from ..ir.builder import Builder
 from ..ir.errors import FrontendError
 from ..ir.graph import Origin, Value
 from ..ir.ops.base import Op
+from ..ir.ops.late import Late
 from ..ir.types import Array
 
 
@@ -118,6 +119,13 @@ class Site:
         return self.builder.emit(
             op, ins, [o or f"{self.kind}.{i}" for i, o in enumerate(self.outputs)], self.origin
         )
+
+    def late(self, op: Op, given: dict[str, Value | None], *ins: Value | None) -> list[Value]:
+        """The node's own results, of ``op`` with attributes from operands where there are any."""
+        present = {name: value for name, value in given.items() if value is not None}
+        if not present:
+            return self.results(op, *ins)
+        return self.results(Late(op, tuple(present)), *ins, *present.values())
 
     def constant(self, array: Array | Sequence[object] | float, like: Value | None = None) -> Value:
         """A constant, of the element type of ``like``."""

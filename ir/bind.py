@@ -7,6 +7,7 @@ from .builder import Builder
 from .errors import FrontendError, nearest
 from .graph import Graph, Node, Value
 from .ops.base import Op
+from .ops.control import Control
 from .ops.shape import ConstantOfShape, Expand, Reshape
 from .types import Dim, TensorType
 
@@ -19,17 +20,23 @@ def bind(graph: Graph, shapes: Mapping[str, int | Sequence[int]]) -> Graph:
     name or a shape that contradicts the graph.
     """
     symbols = _symbols(graph, shapes)
+    return _rebuilt(graph, [_bound(v.type, symbols) for v in graph.inputs])
+
+
+def _rebuilt(graph: Graph, types: Sequence[TensorType]) -> Graph:
+    """A copy of ``graph`` for inputs of ``types``."""
     out = Graph(graph.name, states=list(graph.states), properties=set(graph.properties))
     builder = Builder(out)
     twin: dict[int, Value] = {}
-    for value in graph.inputs:
-        twin[id(value)] = out.input(value.name, _bound(value.type, symbols))
+    for value, t in zip(graph.inputs, types, strict=True):
+        twin[id(value)] = out.input(value.name, t)
     for value in graph.constants:
         if value.data is not None:
             twin[id(value)] = out.constant(value.data, value.name, value.type)
     for node in graph.nodes:
         ins = [None if v is None else twin[id(v)] for v in node.inputs]
-        results = builder.emit(_unresolved(node), ins, [v.name for v in node.outputs], node.origin)
+        op = _entered(node, ins) if isinstance(node.op, Control) else _unresolved(node)
+        results = builder.emit(op, ins, [v.name for v in node.outputs], node.origin)
         twin.update(zip(map(id, node.outputs), results, strict=True))
     out.outputs = [twin[id(v)] for v in graph.outputs]
     out.prune()
@@ -70,6 +77,24 @@ def _symbols(graph: Graph, shapes: Mapping[str, int | Sequence[int]]) -> dict[st
 
 def _bound(t: TensorType, symbols: Mapping[str, int]) -> TensorType:
     return t.with_shape([symbols.get(d, d) if isinstance(d, str) else d for d in t.shape])
+
+
+def _entered(node: Node, ins: Sequence[Value | None]) -> Op:
+    """The op with inner graphs for its new operands; what only its body decides stays a symbol."""
+    op = node.op
+    assert isinstance(op, Control)
+    before, after = op.enter(node.inputs), op.enter(ins)
+    graphs = {
+        name: _rebuilt(g, list(map(_followed, (v.type for v in g.inputs), before, after)))
+        for name, g in op.graphs.items()
+    }
+    return replace(op, **graphs)
+
+
+def _followed(formal: TensorType, before: TensorType, after: TensorType) -> TensorType:
+    """``formal`` with the dimensions of ``after`` where it had those of ``before``."""
+    dims = zip(formal.shape, before.shape, after.shape, strict=True)
+    return formal.with_shape([new if d == old else d for d, old, new in dims])
 
 
 def _unresolved(node: Node) -> Op:

@@ -32,7 +32,7 @@ from .ops.shape import (
     Unsqueeze,
 )  # fmt: skip
 from .resolve import resolve
-from .types import Array, Dim
+from .types import Array, Dim, numpy_dtype
 
 _MOVES = (Gather, Slice, Concat, Split, Squeeze, Unsqueeze, Reshape, Transpose, Expand, Identity)
 _KEEP = (Quantize, Dequantize, DynamicQuantize)
@@ -78,8 +78,12 @@ class Builder:
 
     def known(self, value: Value | None) -> Array | None:
         """The elements of ``value``, where they are known; symbols among them if of ``object``s."""
-        if value is None or value.data is not None or value.producer is None:
+        if value is None or value.data is not None:
             return None if value is None else value.data
+        if 0 in value.type.shape and all(isinstance(d, int) for d in value.type.shape):
+            return np.zeros(value.type.static, numpy_dtype(value.type.dtype))
+        if value.producer is None:
+            return None
         if id(value) not in self._facts:
             node = value.producer
             for out, fact in zip(node.outputs, self._evaluate(node), strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import DataError, VerifyError, nearest
 from .graph import Graph, Node, Value
-from .types import Array
+from .types import Array, dtype_of
 
 Watch = Callable[[Value, Array], None]
 
@@ -83,15 +83,15 @@ def evaluate_node(node: Node, env: Mapping[str, Array]) -> list[Array]:
     try:
         with np.errstate(all="ignore"):
             results = node.op.eval(arrays)
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise VerifyError(f"evaluating {node!r}: {error}") from error
     for value, array in zip(node.outputs, results, strict=True):
         dims = value.type.shape
         fits = len(dims) == array.ndim and all(
             not isinstance(d, int) or d == n for d, n in zip(dims, array.shape, strict=True)
         )
-        if array.dtype.name != value.type.dtype or not fits:
-            raise VerifyError(f"{node!r} gave {array.dtype.name}{list(array.shape)}")
+        if dtype_of(array) != value.type.dtype or not fits:
+            raise VerifyError(f"{node!r} gave {dtype_of(array)}{list(array.shape)}")
     return results
 
 
@@ -109,8 +109,8 @@ def check_feed(graph: Graph, inputs: Mapping[str, Array]) -> None:
         same = array.ndim == len(dims) and all(
             not isinstance(d, int) or d == n for d, n in zip(dims, array.shape, strict=True)
         )
-        if not same or array.dtype.name != value.type.dtype:
-            got = f"{array.dtype.name}{list(array.shape)}"
+        if not same or dtype_of(array) != value.type.dtype:
+            got = f"{dtype_of(array)}{list(array.shape)}"
             raise DataError(f"input {value.name!r} takes {value.type}, not {got}")
 
 

@@ -120,8 +120,7 @@ class Graph:
 
     def constant(self, array: Array, name: str = "c", quant: TensorType | None = None) -> Value:
         """Add a constant; ``quant`` overrides its type (a quantized one, say)."""
-        array = np.asarray(array)
-        data = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        data = _contiguous(array)
         return self._own(Value(self.fresh(name), quant or type_of(data), data))
 
     def assign(self, constant: Value, array: Array) -> None:
@@ -130,7 +129,7 @@ class Graph:
         same = (typed.dtype, typed.shape) == (constant.type.dtype, constant.type.shape)
         if not constant.is_constant or not same:
             raise VerifyError(f"{constant!r} cannot hold {typed}")
-        constant.data = np.ascontiguousarray(array)
+        constant.data = _contiguous(array)
 
     def add(
         self,
@@ -147,7 +146,7 @@ class Graph:
         """
         try:
             types = op.infer(list(inputs))
-        except (ValueError, IndexError, TypeError, KeyError) as error:
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             operands = ", ".join("none" if v is None else repr(v) for v in inputs)
             where = (origin.source if origin else "") or (names[0] if names else "?")
             raise VerifyError(f"{op.name}({operands}) at {where!r}: {error}") from error
@@ -218,6 +217,11 @@ class Graph:
             if value.is_constant and not value.uses and id(value) not in needed:
                 del self._names[name]
         return removed
+
+    def become(self, other: Graph) -> None:
+        """Take over everything of ``other``, which must not be used any more."""
+        for name, content in vars(other).items():
+            setattr(self, name, content)
 
     def rename(self, value: Value, name: str) -> None:
         """Give ``value`` another, free name."""
@@ -314,6 +318,11 @@ class Graph:
     def _forget(self, value: Value) -> None:
         if value.is_constant and not value.uses and not self.is_output(value):
             self._names.pop(value.name, None)
+
+
+def _contiguous(array: Array) -> Array:
+    array = np.asarray(array)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)  # which adds axes
 
 
 def adopt_outputs(graph: Graph, values: Iterable[Value]) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from .graph import Value
 from .ops.base import Op
+from .ops.elementwise import Identity
 from .ops.index import Pad, Slice
+from .ops.late import Late, settled
 from .ops.resize import Resize
 from .ops.shape import ConstantOfShape, Expand, Reshape, Tile
 from .types import Array, Dim, Shape
@@ -36,7 +38,23 @@ def resolve(op: Op, ins: Sequence[Value | None], known: Known) -> Resolved:
             return _slice(op, ins, known)
         case Resize() if len(ins) > 1:
             return _resize(op, ins, known)
+        case Late():
+            return _late(op, ins, known)
     return op, ins
+
+
+def _late(op: Late, ins: Sequence[Value | None], known: Known) -> Resolved:
+    count = len(ins) - len(op.names)
+    facts = {n: known(v) for n, v in zip(op.names, ins[count:], strict=True)}
+    found = {n: f for n, f in facts.items() if f is not None and f.dtype != np.dtype(object)}
+    inner = settled(op.op, found)
+    rest = [(n, v) for n, v in zip(op.names, ins[count:], strict=True) if n not in found]
+    if op.keep_if_empty and not all(f.size for f in found.values()):
+        return Identity(), ins[:1]
+    if not rest:
+        return resolve(inner, ins[:count], known)
+    late = replace(op, op=inner, names=tuple(n for n, _ in rest))
+    return late, [*ins[:count], *(v for _, v in rest)]
 
 
 def _ints(fact: Array | None) -> tuple[int, ...] | None:

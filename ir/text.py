@@ -21,7 +21,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -30,7 +30,17 @@ import numpy as np
 
 from .errors import FrontendError
 from .graph import Graph, Node, Origin, Value
-from .types import Array, Block, PerAxis, PerGroup, PerTensor, Quantization, TensorType
+from .types import (
+    NARROW,
+    Array,
+    Block,
+    PerAxis,
+    PerGroup,
+    PerTensor,
+    Quantization,
+    TensorType,
+    numpy_dtype,
+)  # fmt: skip
 
 INLINE = 8
 TEXT_FILE, DATA_FILE = "graph.txt", "graph.safetensors"
@@ -98,7 +108,9 @@ def format_attribute(value: object) -> str:
 def _payload(value: Value) -> str:
     data = value.data
     assert data is not None
-    if data.size <= INLINE and data.dtype.kind in "fiub":
+    if value.type.dtype == "string":
+        return json.dumps([str(s) for s in data.ravel()])
+    if data.size <= INLINE and data.dtype.kind in "fiub" and data.dtype.name not in NARROW:
         return json.dumps(data.ravel().tolist())
     return f"sha256:{digest(data)}"
 
@@ -113,14 +125,27 @@ def save(graph: Graph, directory: Path) -> None:
     from safetensors.numpy import save_file
 
     large = {
-        digest(v.data): np.ascontiguousarray(v.data)
-        for v in graph.constants
+        digest(v.data): _storable(np.ascontiguousarray(v.data))
+        for v in (v for g in (graph, *inner_graphs(graph)) for v in g.constants)
         if v.data is not None and _payload(v).startswith("sha256:")
     }
     save_file(dict(sorted(large.items())), directory / DATA_FILE)
     (directory / TEXT_FILE).write_text(format_graph(graph) + "\n", encoding="utf-8")
     # safetensors lets nobody but the owner read; the files belong together.
     (directory / DATA_FILE).chmod((directory / TEXT_FILE).stat().st_mode)
+
+
+def inner_graphs(graph: Graph) -> Iterator[Graph]:
+    """The graphs inside the ops of ``graph``, and those inside them."""
+    for node in graph.nodes:
+        for inner in (v for v in vars(node.op).values() if isinstance(v, Graph)):
+            yield inner
+            yield from inner_graphs(inner)
+
+
+def _storable(data: Array) -> Array:
+    """Elements that safetensors does not know as bytes."""
+    return data.view(np.uint8) if data.dtype.name in NARROW else data
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -174,13 +199,13 @@ def _line(graph: Graph, line: str, data: Mapping[str, Array]) -> None:
     elif word == "property":
         graph.properties.add(rest)
     else:
-        _node(graph, line)
+        _node(graph, line, data)
 
 
 _NODE = re.compile(r"(?P<results>%.*?) = (?P<op>\w+)\((?P<operands>[^()]*)\)(?P<rest>.*)")
 
 
-def _node(graph: Graph, line: str) -> None:
+def _node(graph: Graph, line: str, data: Mapping[str, Array]) -> None:
     from .ops import OPS
 
     found = _NODE.fullmatch(line)
@@ -190,7 +215,7 @@ def _node(graph: Graph, line: str) -> None:
     if (at := _origin_at(attributes)) >= 0:
         origin = _origin(attributes[at + 2 :])
         attributes = attributes[:at].strip()
-    op = OPS[found["op"]](**_attributes(attributes[1:-1]))
+    op = OPS[found["op"]](**_attributes(attributes[1:-1], data))
     operands = [None if o == "_" else graph[_name(o)] for o in found["operands"].split(", ") if o]
     typed = [_typed(t) for t in _split_results(found["results"])]
     node = graph.add(op, operands, names=[n for n, _ in typed], origin=origin)
@@ -243,27 +268,30 @@ def parse_type(text: str) -> TensorType:
 
 def _array(payload: str, t: TensorType, data: Mapping[str, Array]) -> Array:
     if payload.startswith("sha256:"):
-        return data[payload[7:]].astype(t.dtype, copy=False).reshape(t.static)
-    return np.array(json.loads(payload), t.dtype).reshape(t.static)
+        stored = data[payload[7:]]
+        same = stored.view(t.dtype) if t.dtype in NARROW else stored.astype(t.dtype, copy=False)
+        return same.reshape(t.static)
+    return np.array(json.loads(payload), numpy_dtype(t.dtype)).reshape(t.static)
 
 
-def _attributes(text: str) -> dict[str, object]:
+def _attributes(text: str, data: Mapping[str, Array]) -> dict[str, object]:
     call = ast.parse(f"_({text})", mode="eval").body
     assert isinstance(call, ast.Call)
-    return {str(k.arg): _literal(k.value) for k in call.keywords}
+    return {str(k.arg): _literal(k.value, data) for k in call.keywords}
 
 
-def _literal(tree: ast.expr) -> object:
+def _literal(tree: ast.expr, data: Mapping[str, Array] | None = None) -> object:
     """The value of a literal, also of nested ``Name(field=...)`` calls."""
+    from .ops import OPS
     from .ops.integer import Epilogue, Residual
 
     if isinstance(tree, ast.Tuple):
-        return tuple(_literal(e) for e in tree.elts)
+        return tuple(_literal(e, data) for e in tree.elts)
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
         if tree.func.id in ("graph", "float"):
             text = str(ast.literal_eval(tree.args[0]))
-            return parse(text) if tree.func.id == "graph" else float(text)
+            return parse(text, data) if tree.func.id == "graph" else float(text)
         makers = (PerTensor, PerAxis, PerGroup, Block, Quantization, Epilogue, Residual)
-        make = {m.__name__: m for m in makers}[tree.func.id]
-        return make(**{str(k.arg): _literal(k.value) for k in tree.keywords})  # type: ignore[arg-type]
+        make = ({m.__name__: m for m in makers} | OPS)[tree.func.id]
+        return make(**{str(k.arg): _literal(k.value, data) for k in tree.keywords})  # type: ignore[arg-type]
     return ast.literal_eval(tree)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import ml_dtypes  # noqa: F401  its import gives numpy the names of its types
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +16,15 @@ Array = NDArray[Any]
 Dim = int | str
 Shape = tuple[Dim, ...]
 
+NARROW = (
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn", "int4", "uint4", "int2", "uint2",
+)  # fmt: skip
+"""Types of ``ml_dtypes``: stored (one byte per element) and converted, never computed with."""
+
 DTYPES = (
     "float32", "float64", "float16", "bool", "int8", "uint8", "int16", "uint16",
-    "int32", "uint32", "int64", "uint64", "bfloat16", "string",
+    "int32", "uint32", "int64", "uint64", "bfloat16", "string", *NARROW,
 )  # fmt: skip
 
 
@@ -99,7 +106,7 @@ class TensorType:
     @property
     def itemsize(self) -> int:
         """Bytes of one element in memory."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return numpy_dtype(self.dtype).itemsize
 
     def with_shape(self, shape: Sequence[Dim]) -> "TensorType":
         """The same element type and quantization with another shape."""
@@ -113,6 +120,16 @@ class TensorType:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The numpy type of elements of type ``name``."""
+    return np.dtype(object if name == "string" else name)
+
+
 def type_of(array: Array) -> TensorType:
     """The type of a numpy array."""
-    return TensorType(array.dtype.name, tuple(int(d) for d in array.shape))
+    return TensorType(dtype_of(array), tuple(int(d) for d in array.shape))
+
+
+def dtype_of(array: Array) -> str:
+    """Our name of an array's element type; strings are objects in numpy."""
+    return "string" if array.dtype.kind in "OU" else array.dtype.name

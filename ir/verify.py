@@ -3,7 +3,9 @@
 from .errors import VerifyError
 from .graph import Graph, Node, Value
 from .ops import OPS
+from .ops.control import Control
 from .text import format_node
+from .types import dtype_of
 
 
 def verify(graph: Graph) -> None:
@@ -17,12 +19,16 @@ def verify(graph: Graph) -> None:
     6. Constants have the element type and shape of their data; constant floats are not NaN.
     7. Outputs exist; states pair an input with an output of the same type.
     8. A dynamic quantization names values of the graph.
+    9. All of this holds for the graphs inside ops.
     """
     defined = {id(v) for v in graph.inputs} | {id(v) for v in graph.constants}
     uses: dict[int, int] = {}
     for node in graph.nodes:
         _check_operands(graph, node, defined)
         _check_results(graph, node)
+        if isinstance(node.op, Control):
+            for inner in node.op.graphs.values():
+                verify(inner)
         defined.update(id(v) for v in node.outputs)
         for value in node.operands:
             uses[id(value)] = uses.get(id(value), 0) + 1
@@ -47,7 +53,7 @@ def _check_operands(graph: Graph, node: Node, defined: set[int]) -> None:
 def _check_results(graph: Graph, node: Node) -> None:
     try:
         types = node.op.infer(list(node.inputs))
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise VerifyError(f"{format_node(node)}: {error}") from error
     if [v.type for v in node.outputs] != types:
         raise VerifyError(f"{format_node(node)}: infers {', '.join(map(str, types))}")
@@ -62,7 +68,7 @@ def _check_value(graph: Graph, value: Value, uses: int) -> None:
     if len(value.uses) != uses:
         raise VerifyError(f"{value!r} is read {uses} times but lists {len(value.uses)} uses")
     if value.data is not None:
-        same = value.data.dtype.name == value.type.dtype and value.data.shape == value.type.shape
+        same = dtype_of(value.data) == value.type.dtype and value.data.shape == value.type.shape
         if not same or value.producer is not None:
             raise VerifyError(f"constant {value!r} has data {value.data.dtype}{value.data.shape}")
         if value.data.dtype.kind == "f" and bool((value.data != value.data).any()):

@@ -1,9 +1,9 @@
 """``canonicalize``: one form for everything that has many, so that later passes see few cases.
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
-into biases), and recovers the activations and normalisations that exporters take apart (see
-``patterns_activation``, ``patterns_norm``, ``patterns_linear``: the rules, one line each); writes
-transposed convolutions as convolutions (``patterns_transposed``).  ::
+into biases), unrolls short recurrent layers, writes transposed convolutions as convolutions, and
+recovers the activations and normalisations that exporters take apart (rules, one line each:
+``patterns_activation``, ``patterns_norm``, ``patterns_linear``, ``patterns_transposed``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -25,6 +25,7 @@ from .patterns_linear import LINEAR
 from .patterns_norm import NORMS
 from .patterns_shape import SHAPES
 from .patterns_transposed import TRANSPOSED
+from .unroll_recurrent import unroll_recurrent
 
 SMALL = 1024
 """Float results of at most this size are folded even where a constant has other readers."""
@@ -43,7 +44,10 @@ class Canonicalize(Pass):
         counts: Counter[str] = Counter()
         while True:
             counts["constant"] += fold_constants(graph)
-            fired = rewrite(graph, [*SHAPES, *LINEAR, *TRANSPOSED, *ACTIVATIONS, *NORMS], self.name)
+            counts["unrolled"] += unroll_recurrent(graph)
+            # Norms first: a mean inside one is no pooling.
+            fired = rewrite(graph, [*SHAPES, *NORMS], self.name)
+            fired += rewrite(graph, [*LINEAR, *TRANSPOSED, *ACTIVATIONS], self.name)
             counts += fired
             if not fired:
                 break

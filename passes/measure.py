@@ -5,8 +5,10 @@ from math import prod
 
 import numpy as np
 
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.types import Array
+
+_MULTIPLY = frozenset({"Conv", "QConv", "ConvTranspose", "MatMul", "QMatMul", "Gemm"})
 
 
 def parameters(graph: Graph) -> int:
@@ -26,17 +28,26 @@ def macs(graph: Graph) -> int:
 
 def node_macs(node: Node) -> int:
     """Multiply-accumulates of one node: outputs times the length of each sum."""
+    axes = mac_axes(node)
+    return prod(value.shape[k] for value, k in axes) if axes else 0
+
+
+def mac_axes(node: Node) -> list[tuple[Value, int]]:
+    """The axes whose lengths multiply to a node's multiply-accumulates; none if it has none."""
     name = node.op.name
-    if name in ("Conv", "QConv"):
-        return node.output.type.size * prod(node.operands[1].shape[1:])
+    if name not in _MULTIPLY:
+        return []
+    a, b = node.operands[:2]
     if name == "ConvTranspose":
-        return node.operands[0].type.size * prod(node.operands[1].shape[1:])
-    if name in ("MatMul", "QMatMul"):
-        return node.output.type.size * node.operands[0].shape[-1]
-    if name == "Gemm":
-        k = node.operands[0].shape[0 if getattr(node.op, "trans_a", False) else 1]
-        return node.output.type.size * k
-    return 0
+        return [*_axes(a), *_axes(b)[1:]]
+    if name in ("Conv", "QConv"):
+        return [*_axes(node.output), *_axes(b)[1:]]
+    inner = 0 if getattr(node.op, "trans_a", False) else a.type.rank - 1
+    return [*_axes(node.output), (a, inner)]
+
+
+def _axes(value: Value) -> list[tuple[Value, int]]:
+    return [(value, k) for k in range(value.type.rank)]
 
 
 def sqnr_db(reference: Sequence[Array], result: Sequence[Array]) -> float:

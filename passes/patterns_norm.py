@@ -82,6 +82,8 @@ NORMS = [
     Rule("rms-norm-mul", p.Div(p.x, _root(_SQUARES_MUL)), _RMS),
     Rule("rms-norm-reciprocal", p.Mul(p.x, p.Reciprocal(_root(_SQUARES))), _RMS),
     Rule("rms-norm-reciprocal-mul", p.Mul(p.x, p.Reciprocal(_root(_SQUARES_MUL))), _RMS),
+    Rule("rms-norm-inverse", p.Mul(p.x, p.Div(1.0, _root(_SQUARES))), _RMS),
+    Rule("rms-norm-inverse-mul", p.Mul(p.x, p.Div(1.0, _root(_SQUARES_MUL))), _RMS),
     Rule("norm-scale", p.Mul(p.LayerNormalization(p.x).named("norm"), const("c")), _scaled),
     Rule("rms-scale", p.Mul(p.RMSNormalization(p.x).named("norm"), const("c")), _scaled),
     Rule("norm-shift", p.Add(p.LayerNormalization(p.x).named("norm"), const("c")), _shifted),

@@ -37,9 +37,13 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def default_recipe(calibrated: bool) -> str:
-    """The shipped recipe that is the default with (or without) calibration data."""
+def default_recipe(calibrated: bool, quantized: bool = False) -> str:
+    """The shipped recipe that is the default with (or without) calibration data.
+
+    Networks that are ``quantized`` already have a default of their own.
+    """
     wanted = "with-calibration" if calibrated else "without-calibration"
+    wanted = "quantized-already" if quantized else wanted
     for name in recipe_names():
         spec = tomllib.loads((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))
         if spec.get("default") == wanted:

@@ -9,6 +9,7 @@ from ..ir.errors import PreconditionError, nearest
 from .base import Pass
 
 PASSES: dict[str, str] = {
+    "adopt-codes": "adopt_codes:AdoptCodes",
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
     "choose-precision": "choose_precision:ChoosePrecision",
@@ -16,8 +17,10 @@ PASSES: dict[str, str] = {
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-dynamic": "fold_dynamic:FoldDynamic",
     "fold-integers": "fold_integers:FoldIntegers",
+    "prune-channels": "prune_channels:PruneChannels",
     "quantize": "quantize:QuantizeStatic",
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
+    "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
 }
 
 

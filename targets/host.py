@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from .cpus import CPUS, HOST_ARM, HOST_X86, IMPLIES, Features
+from .cuda_device import compute_capability
 from .target import Target, from_table
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -111,8 +112,8 @@ def missing_features(target: Target | Iterable[str]) -> list[str]:
     if not isinstance(target, Target):
         return sorted(set(target) - features())
     machine = platform.machine().replace("AMD64", "x86_64").replace("armv7l", "armv7")
-    if target.arch:
-        return [f"a CUDA device {target.arch}"]
     if not target.triple.startswith(machine):
         return [f"a machine {target.triple.split('-')[0]} (this is {machine})"]
+    if target.arch and compute_capability() < int(target.arch.removeprefix("sm_")):
+        return [f"a CUDA device {target.arch}"]
     return sorted(target.required - features())

@@ -1,5 +1,6 @@
 """One target: what a machine can do, checked when it is made from its TOML table."""
 
+import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -26,7 +27,7 @@ class Target:
     for.  Caches are in bytes, ``vector_bytes`` is the width of a vector register.  ``link`` is the
     command that links a shared library (empty: the system's compiler), ``emulator`` the one that
     runs programs for this target elsewhere, which ``standalone`` links (without shared libraries).
-    ``arch`` is set for CUDA (``sm_80``).
+    ``arch`` is set for CUDA (``sm_80``), whose ``triple`` and ``cpu`` are those of the host code.
     """
 
     name: str
@@ -55,13 +56,19 @@ class Target:
 
     @property
     def emulated(self) -> bool:
-        """Whether the emulator that runs this target's programs is installed here."""
+        """Whether this target's programs can be emulated here (for CUDA by a part of them)."""
+        if self.arch:
+            return platform.machine() in ("x86_64", "AMD64")
         return bool(self.emulator) and shutil.which(self.emulator[0]) is not None
 
     @property
     def required(self) -> Features:
-        """All features that generated code may use: the kernels' and those that LLVM adds."""
-        return self.features | CPUS.get(self.cpu, frozenset())
+        """All features that generated code may use: the kernels' and those that LLVM adds.
+
+        Of CUDA's host code alone.
+        """
+        own = frozenset() if self.arch else self.features
+        return own | CPUS.get(self.cpu, frozenset())
 
     def has(self, *names: str) -> bool:
         """Whether all these features are there; ``TargetError`` for one that does not exist."""

@@ -11,10 +11,13 @@ from qc.ir.ops import OPS
 class Builder:
     """Writes graphs tersely: every method adds one op and gives its first result."""
 
-    def __init__(self, shape: tuple[int, ...] = (1, 3, 8, 8), seed: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] = (1, 3, 8, 8), seed: int = 0, dtype: str = "float32"
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.graph = Graph("test")
-        self.x = self.graph.input("x", TensorType("float32", shape))
+        self.dtype = dtype
+        self.x = self.graph.input("x", TensorType(dtype, shape))
 
     def op(
         self, name: str, *inputs: Value, names: tuple[str, ...] = (), **attributes: object
@@ -22,7 +25,7 @@ class Builder:
         return self.graph.add(OPS[name](**attributes), inputs, names=names).output
 
     def const(self, array: object, name: str = "c") -> Value:
-        return self.graph.constant(np.asarray(array, np.float32), name)
+        return self.graph.constant(np.asarray(array, self.dtype), name)
 
     def normal(self, *shape: int, scale: float = 0.3) -> Value:
         return self.const(self.rng.normal(0, scale, shape), "w")

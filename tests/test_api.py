@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import qc
 from qc import api, scoring
@@ -79,6 +81,21 @@ def test_compiled_code_is_the_reference(out: Path, place: Path) -> None:
     assert difference.passes(islands=False), str(difference)
 
 
+def test_the_portable_export_compiles_to_the_same_code(out: Path, place: Path) -> None:
+    """A quantized network keeps its codes, without calibration data and without being told so."""
+    again = place / "again"
+    api.compile_to_directory(api.Job(out / "model.qdq.onnx"), again)
+    report = json.loads((again / "report.json").read_text())
+    names = [row["pass"] for row in report["ledger"]]
+    assert names == ["load", "canonicalize", "adopt-codes", "fold-integers"]
+    assert [note[:32] for note in report["notes"]] == ["The network is quantized already"]
+    data = np.load(place / "eval.npz")["x"]
+    ours, theirs = (qc.Artifact.load(str(folder)) for folder in (out, again))
+    for x in data[:4]:
+        want, got = (one.run({"x": x[None]})["y"] for one in (ours, theirs))
+        np.testing.assert_array_equal(got, want)
+
+
 def test_code_that_says_something_else_is_not_kept(
     out: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +153,7 @@ def test_without_a_linker_nothing_long_begins(
     ("change", "error", "message"),
     [
         ({"target": "hots"}, TargetError, "did you mean 'host'"),
-        ({"target": "cuda"}, TargetError, "not there yet"),
+        ({"target": "cuda", "tune": 1.0}, TargetError, "'cuda' are chosen by estimate"),
         ({"recipe": "int9"}, PreconditionError, "did you mean 'int8'"),
         ({"recipe": "int8"}, DataError, "needs calibration data; give --calib"),
         ({"options": {"quantise.weight_bits": 4}}, PreconditionError, "did you mean 'quantize"),
@@ -194,6 +211,37 @@ def test_symbolic_batch_is_one_unless_said_otherwise(tmp_path: Path) -> None:
     assert shape({}, {}) == (1, 2, 8, 8)
     assert shape({}, {"x": (3, 2, 8, 8)}) == (3, 2, 8, 8)
     assert shape({"x": (2, 2, 8, 8)}, {}) == (2, 2, 8, 8)
+
+
+def test_shapes_from_data_decide_what_a_file_leaves_open(tmp_path: Path) -> None:
+    """A branch that depends on a shape has a type only once the data have shown the shape."""
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(kind, ins, [f"{kind}_y"])], name, [],
+            [helper.make_tensor_value_info(f"{kind}_y", TensorProto.FLOAT, None)],
+        )
+        for name, kind, ins in (
+            ("then_branch", "Squeeze", ["x", "one"]), ("else_branch", "Relu", ["x"]),
+        )
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], start=1, end=2),
+        helper.make_node("Equal", ["shape", "one"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], name="choice", **branches),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, "n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([1]), "one")],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), str(path))
+    with pytest.raises(FrontendError, match="fix that with --input-shape"):
+        qc.load(path)
+    found = load_concrete(path, {}, lambda specs: {"x": (2, 1)})
+    assert [n.op.name for n in found.nodes] == ["Squeeze"]
+    found = load_concrete(path, {"x": (2, 5)}, lambda specs: {})
+    assert [n.op.name for n in found.nodes] == ["Relu"]
 
 
 def test_weights_that_are_not_finite_are_named(place: Path) -> None:

@@ -44,6 +44,7 @@ def test_an_extra_axis_gives_whole_inputs(tmp_path: Path) -> None:
     path = npz(tmp_path / "d.npz", state=ramp(3, 2, 1, 4), sr=np.full(3, 16000))
     feeds = list(Dataset(path, specs))
     assert np.array_equal(feeds[1]["state"], ramp(3, 2, 1, 4)[1])
+    assert isinstance(feeds[1]["sr"], np.ndarray)  # runtimes take no bare numbers
     assert feeds[1]["sr"].shape == ()
     assert feeds[1]["sr"] == 16000
 

@@ -1,4 +1,4 @@
-"""``qc doctor`` knows x86 and ARM machines, and says what ARM code lacks here."""
+"""``qc doctor`` knows x86 and ARM machines, and says what code for ARM and CUDA lacks here."""
 
 import pytest
 
@@ -33,3 +33,13 @@ def test_arm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.ok
     assert "not linked without ziglang" in check.found
     assert "qemu-aarch64 is missing" in check.found
+
+
+def test_cuda_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(doctor.cuda_device, "compute_capability", lambda: 0)
+    check = doctor._cuda()
+    assert check.ok
+    assert check.found == "emulated here, for want of a device; unchecked without nvcc"
+    monkeypatch.setattr(doctor.cuda_device, "compute_capability", lambda: 86)
+    assert "runs on sm_86 here" in doctor._cuda().found

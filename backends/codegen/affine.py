@@ -33,6 +33,8 @@ def dequantize_accumulator(op: DequantizeAccumulator) -> Formula:
         step = scale * wscale
         if not bias:
             return exact * step
+        if frame.fine:
+            return tirx.call_pure_extern("float32", "fmaf", exact, step, bias[0])
         return tirx.call_llvm_pure_intrin("float32", "llvm.fma", exact, step, bias[0])
 
     return formula

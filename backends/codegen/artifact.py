@@ -82,6 +82,8 @@ class Artifact:
     def load(path: str | Path, threads: int = 1, device: str | None = None) -> "Artifact":
         """Load an artifact to run on ``threads`` threads; one for another machine in its emulator.
 
+        One for CUDA runs on this machine's device, else in the emulation that lies beside it.
+
         ``device``: HOST:PORT of the machine that runs it instead (``qc device serve``).  Raises
         ``BackendError`` where files are missing or do not match the manifest, or the device cannot
         be worked with, and ``TargetError`` naming what this machine lacks.
@@ -91,6 +93,8 @@ class Artifact:
         folder = Path(path)
         manifest = read_manifest(folder)
         check_file(folder, manifest, LIBRARY)
+        if "cuda" in manifest:
+            return _on_cuda(folder, manifest, threads, device)
         if device is not None:
             return _on_device(folder, manifest, threads, device)
         if is_foreign(manifest) and (command := emulator(manifest)):
@@ -156,6 +160,34 @@ def _on_device(folder: Path, manifest: dict[str, Any], threads: int, device: str
     artifact.device, artifact.clock = device, entry.seconds
     weakref.finalize(artifact, link.close)
     return artifact
+
+
+def _on_cuda(folder: Path, manifest: dict[str, Any], threads: int, device: str | None) -> Artifact:
+    from ...targets.cuda_device import compute_capability
+    from .cuda.device import Device
+
+    if device is not None:
+        raise TargetError(
+            f"{str(folder)!r} is for CUDA, which --device does not serve: copy it to {device} and "
+            "run it there"
+        )
+    if threads > 1:
+        raise TargetError(f"a CUDA device takes calls from one thread, not from {threads}")
+    check_machine(manifest)
+    arch = str(manifest["cuda"]["arch"])
+    if compute_capability() >= int(arch.removeprefix("sm_")):
+        gpu = Device(folder / LIBRARY, len(manifest["inputs"]) + len(manifest["outputs"]))
+        gpu.open()
+        return Artifact(folder, manifest, Entry(gpu, lambda arrays: [arrays]), 1)
+    if not (folder / STANDALONE).exists():
+        raise TargetError(
+            f"{str(folder)!r} needs a CUDA device {arch} and this machine has none: load it where "
+            f"one is, or with its emulation (the file {STANDALONE!r} of the artifact)"
+        )
+    check_file(folder, manifest, STANDALONE)
+    emulated = Emulated([], folder / STANDALONE, len(manifest["inputs"]))
+    entry = Entry(emulated, lambda arrays: [arrays])
+    return Artifact(folder, manifest, entry, 1, "an emulated CUDA device")
 
 
 class Bound:

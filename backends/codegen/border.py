@@ -1,12 +1,13 @@
 """Fills the border around an image with the code of zero."""
 
 from dataclasses import dataclass
+from math import prod
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
 from .layout import Halo, Strided
-from .loops import Expr, Frame, build, grid, index_of
+from .loops import Expr, Frame, build, grid, index_of, unravel
 from .program import Emitted
 
 
@@ -15,12 +16,13 @@ class FillBorder:
     """Writes ``value`` to the pixels of ``halo``; the pointer is at the border's first pixel.
 
     All channels that lie between this pixel and the next are written only if they are the
-    image's own.
+    image's own.  ``fine``: an iteration is one element.
     """
 
     view: Strided
     halo: Halo
     value: int
+    fine: bool = False
 
     @property
     def label(self) -> str:
@@ -28,9 +30,9 @@ class FillBorder:
         return "border"
 
     def emit(self, name: str) -> Emitted:
-        """The kernel as TIR; its iterations are the samples."""
+        """The kernel as TIR; its iterations are the samples (or all elements)."""
         whole = self._whole()
-        return build(name, (), (whole,), self._body)
+        return build(name, (), (whole,), self._element if self.fine else self._body, self.fine)
 
     def _whole(self) -> Strided:
         pairs = zip(self.view.shape[2:], self.halo.before, self.halo.after, strict=True)
@@ -52,18 +54,37 @@ class FillBorder:
                 inner.append((before, size - before - after))
         return whole.shape[0]
 
+    def _element(self, frame: Frame) -> int:
+        """One element of the whole image: the inside is left alone."""
+        whole = self._whole()
+        shape = (whole.shape[0], *whole.shape[2:], self._channels(whole))
+        strides = (whole.strides[0], *whole.strides[2:], 1)
+        with I.serial(frame.lo, frame.hi) as step:
+            at = unravel(step, shape)
+            outside: Expr = tirx.const(False, "bool")
+            for i, axis in enumerate(range(2, whole.rank)):
+                last = whole.shape[axis] - self.halo.after[i]
+                outside = tirx.Or(
+                    outside, tirx.Or(at[1 + i] < self.halo.before[i], at[1 + i] >= last)
+                )
+            with I.If(outside), I.Then():
+                frame.store(tirx.const(self.value, whole.dtype), index_of(at, strides))
+        return prod(shape)
+
     def _block(self, frame: Frame, base: Expr, ranges: list[tuple[int, int]]) -> None:
         """Write one box of pixels, given as (first, count) per spatial axis."""
         whole = self._whole()
         strides = whole.strides[2:]
-        channels = whole.shape[1]
-        if self.halo_is_ours(whole):
-            channels = whole.strides[-1]
+        channels = self._channels(whole)
         sizes = [count for _, count in ranges]
         first = sum(a * s for (a, _), s in zip(ranges, strides, strict=True))
         with grid([*sizes, channels]) as at:
             index = base + first + index_of(at, [*strides, 1])
             frame.store(tirx.const(self.value, whole.dtype), index)
+
+    def _channels(self, whole: Strided) -> int:
+        """Channels to write in a pixel."""
+        return whole.strides[-1] if self.halo_is_ours(whole) else whole.shape[1]
 
     @staticmethod
     def halo_is_ours(whole: Strided) -> bool:

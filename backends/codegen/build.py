@@ -108,6 +108,8 @@ def compile_graph(
     with Pool(workers=_workers(), seconds=seconds) as pool:
         program, ports = _lowered(graph, target, choose)
         report = None if progress is None else _stage(progress, "kernels")
+        if target.arch:
+            return _for_device(graph, target, program, ports, pool, report)
         compiled = pool.compile({**program.kernels}, target.tvm(), program.first_user, report)
         extents = {symbol: extent for symbol, (_, extent) in compiled.items()}
         runner = Runner(program, ports, extents)
@@ -127,6 +129,29 @@ def compile_graph(
             alone = link_program(plain, constants, declared, Path(scratch), target.standalone)
     log.info("%d kernels, %d calls, arena %d", len(compiled), len(program.calls), program.arena)
     return Built(library, _manifest(graph, target, program), alone)
+
+
+def _for_device(
+    graph: Graph,
+    target: Target,
+    program: Program,
+    ports: list[Port],
+    pool: Pool,
+    progress: Callable[[int, int], None] | None,
+) -> Built:
+    """The same for a CUDA device."""
+    from .cuda.build import compile_program
+
+    code = compile_program(program, ports, [*map(_bytes, ports)], target, pool, progress)
+    log.info("%d kernels, %d launches; %s", len(program.kernels), code.launches, code.checked.text)
+    cuda = {
+        "arch": target.arch,
+        "code": code.checked.text,
+        "device_bytes": code.device_bytes,
+        "launches": code.launches,
+    }
+    manifest = {**_manifest(graph, target, program), "workspace_bytes": 64, "cuda": cuda}
+    return Built(code.library, manifest, code.program)
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as I
 from .layout import Strided
 from .loops import Expr, Frame, index_of, local, merge, unravel
 from .pointwise import f32, i32
-from .rowwise import rows
+from .rowwise import Row, rows
 
 BLOCK = 32
 """Rows that go through both passes together."""
@@ -38,7 +38,7 @@ def emit_dynamic_quantize(
 def _one_by_one(frame: Frame, x: Strided, outs: Sequence[Strided], axis: int) -> int:
     codes, scales, zeros = outs
     with rows(frame, x.shape, tuple(range(axis, x.rank))) as (row, count):
-        low, high = _extremes(frame, x, axis, row.base(x))
+        low, high = _extremes(frame, x, axis, row)
         scale, zero = _grid(low, high)
         frame.store(scale, row.base(scales), 1)
         frame.store(tirx.Cast("uint8", zero), row.base(zeros), 2)
@@ -48,9 +48,11 @@ def _one_by_one(frame: Frame, x: Strided, outs: Sequence[Strided], axis: int) ->
     return count
 
 
-def _extremes(frame: Frame, x: Strided, axis: int, base: Expr) -> tuple[Expr, Expr]:
+def _extremes(frame: Frame, x: Strided, axis: int, row: Row) -> tuple[Expr, Expr]:
     """The least and the greatest element of a row, and zero, in one pass."""
-    loops = merge(x.shape[axis:], [x.strides[axis:]])
+    if row.me is not None:
+        return tuple(row.fold(frame, x, f32(0), best, _real) for best in (tirx.min, tirx.max))
+    loops, base = merge(x.shape[axis:], [x.strides[axis:]]), row.base(x)
     shape, strides = loops.shape, loops.strides[0]
     parts = min(PARTS, shape[-1])
     low, high = local(parts, "float32"), local(parts, "float32")
@@ -60,7 +62,7 @@ def _extremes(frame: Frame, x: Strided, axis: int, base: Expr) -> tuple[Expr, Ex
         I.buffer_store(high, f32(0), [p])
 
     def look(p: Expr, index: Expr) -> None:
-        value = I.bind(tirx.Cast("float32", frame.load(0, index)))
+        value = I.bind(_real(frame.load(0, index)))
         I.buffer_store(low, tirx.min(low[p], value), [p])
         I.buffer_store(high, tirx.max(high[p], value), [p])
 
@@ -79,11 +81,15 @@ def _extremes(frame: Frame, x: Strided, axis: int, base: Expr) -> tuple[Expr, Ex
     return I.bind(low[0]), I.bind(high[0])
 
 
+def _real(value: Expr) -> Expr:
+    return tirx.Cast("float32", value)
+
+
 def _beside(frame: Frame, x: Strided, outs: Sequence[Strided], axis: int) -> int:
     """Blocks of rows whose elements are adjacent in memory."""
     codes, scales, zeros = outs
     width = x.shape[axis - 1]
-    block = min(BLOCK, width)
+    block = 1 if frame.fine else min(BLOCK, width)
     blocks, lead = -(-width // block), x.shape[: axis - 1]
     low, high, bottom = (local(block, "float32") for _ in range(3))
     with I.serial(frame.lo, frame.hi) as step:

@@ -1,11 +1,14 @@
 """Elementary functions that LLVM vectorizes, in float32 (relative error below 5e-7).
 
 Range reduction and polynomials are those of Cephes (S. Moshier); what has none here is libm's.
+What is used several times is held in memory (registers, once compiled): TVM writes bound names out
+again, and the text of nested functions would double at every level.
 """
 
 from tvm import tirx
+from tvm.script.ir_builder import tirx as I
 
-from .loops import Expr
+from .loops import Expr, local
 from .pointwise import f32, i32
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
@@ -16,11 +19,11 @@ _TANH = (
 
 def exp(x: Expr) -> Expr:
     """``e**x``: 2**n times a polynomial; 0 and infinity beyond the range."""
+    x = _held(x)
     inner = tirx.min(tirx.max(x, f32(-87.33)), f32(88.72))
-    n = tirx.nearbyint(inner * f32(1.44269504))
-    n = tirx.min(n, f32(127.0))
+    n = _held(tirx.min(tirx.nearbyint(inner * f32(1.44269504)), f32(127.0)))
     r = inner - n * f32(0.693359375)
-    r = r - n * f32(-2.12194440e-4)
+    r = _held(r - n * f32(-2.12194440e-4))
     power = tirx.reinterpret("float32", tirx.shift_left(tirx.Cast("int32", n) + i32(127), i32(23)))
     value = (polynomial(r, _EXP) * (r * r) + r + f32(1.0)) * power
     value = tirx.Select(x > f32(88.72283), tirx.infinity("float32"), value)
@@ -29,8 +32,8 @@ def exp(x: Expr) -> Expr:
 
 def tanh(x: Expr) -> Expr:
     """An odd polynomial near zero, else by ``exp``."""
-    size = tirx.abs(x)
-    square = x * x
+    x = _held(x)
+    size, square = tirx.abs(x), x * x
     near = x + x * square * polynomial(square, _TANH)
     far = f32(1.0) - f32(2.0) / (exp(size + size) + f32(1.0))
     return tirx.Select(size < f32(0.625), near, tirx.Select(x < f32(0.0), -far, far))
@@ -43,6 +46,7 @@ def sigmoid(x: Expr) -> Expr:
 
 def softplus(x: Expr) -> Expr:
     """``log(1 + exp(x))``, stable."""
+    x = _held(x)
     return tirx.max(x, f32(0.0)) + libm("log1pf", exp(-tirx.abs(x)))
 
 
@@ -54,6 +58,13 @@ def erf(x: Expr) -> Expr:
 def libm(name: str, *arguments: Expr) -> Expr:
     """A function of C's library."""
     return tirx.call_pure_extern("float32", name, *arguments)
+
+
+def _held(value: Expr) -> Expr:
+    """The value, computed here and once."""
+    place = local(1, "float32")
+    I.buffer_store(place, value, [0])
+    return place[0]
 
 
 def polynomial(x: Expr, coefficients: tuple[float, ...]) -> Expr:

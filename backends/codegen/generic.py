@@ -69,11 +69,15 @@ _EMITTERS: dict[str, Emitter] = {
 
 @dataclass(frozen=True)
 class Generic:
-    """A kernel from an op and the layouts of its (present) operands and its results."""
+    """A kernel from an op and the layouts of its (present) operands and its results.
+
+    ``fine``: for a machine of many threads, which computes an element (or a row) in each.
+    """
 
     op: Op
     ins: Views
     outs: Views
+    fine: bool = False
 
     @property
     def label(self) -> str:
@@ -82,7 +86,7 @@ class Generic:
 
     def emit(self, name: str) -> Emitted:
         """The kernel as TIR."""
-        return build(name, self.ins, self.outs, self._body)
+        return build(name, self.ins, self.outs, self._body, self.fine)
 
     def _body(self, frame: Frame) -> int:
         if (formula := _formula(self.op)) is not None:

@@ -86,8 +86,13 @@ class Strided:
         return Strided(self.dtype, shape, strides)
 
     def broadcast(self, shape: tuple[int, ...]) -> "Strided":
-        """Repeated along new or unit axes as numpy does (stride 0)."""
+        """Repeated along new or unit axes as numpy does (stride 0).
+
+        A scalar is stored as one element of one axis, which vanishes among scalars.
+        """
         lead = len(shape) - self.rank
+        if lead < 0 and self.size == 1:
+            return Strided(self.dtype, shape, (0,) * len(shape))
         pairs = zip(self.shape, self.strides, shape[lead:], strict=True)
         strides = tuple(0 if d == 1 and want != 1 else s for d, s, want in pairs)
         return Strided(self.dtype, shape, (0,) * lead + strides)

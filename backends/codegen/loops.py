@@ -7,6 +7,7 @@ operand are merged, so that LLVM sees few loops with long contiguous inner ones 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from tvm import tirx
@@ -25,12 +26,16 @@ UNROLL = 4
 
 @dataclass(frozen=True)
 class Frame:
-    """The parameters of a generic kernel: operand and result buffers and the range of work."""
+    """The parameters of a generic kernel: operand and result buffers and the range of work.
+
+    ``fine``: an iteration is one element (or a row, on which a team of threads works).
+    """
 
     ins: tuple[Expr, ...]
     outs: tuple[Expr, ...]
     lo: Expr
     hi: Expr
+    fine: bool = False
 
     def load(self, operand: int, index: Expr) -> Expr:
         """Element ``index`` of an operand's buffer."""
@@ -57,6 +62,7 @@ def build(
     ins: Sequence[Strided | None],
     outs: Sequence[Strided],
     body: Callable[[Frame], int],
+    fine: bool = False,
 ) -> Emitted:
     """The kernel ``name``; ``body`` emits its statements and returns the extent of lo..hi."""
     with IRBuilder() as builder, I.prim_func(s_tir=True):
@@ -65,7 +71,7 @@ def build(
         given = tuple(_array(f"x{i}", x) for i, x in enumerate(ins) if x is not None)
         made = tuple(_array(f"y{i}", y) for i, y in enumerate(outs))
         lo, hi = (I.arg(n, tirx.Var(n, "int32")) for n in ("lo", "hi"))
-        extent = body(Frame(given, made, lo, hi))
+        extent = body(Frame(given, made, lo, hi, fine))
     return Emitted(builder.get(), extent)
 
 
@@ -93,15 +99,18 @@ def merge(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> Nest:
 
 
 @contextmanager
-def nest(loops: Nest, lo: Expr, hi: Expr) -> Iterator[list[Expr]]:
-    """Emit the loops, the outermost from ``lo`` to ``hi``; yields the index of each operand."""
+def nest(loops: Nest, frame: Frame) -> Iterator[tuple[list[Expr], int]]:
+    """Emit the loops; yields the index of each operand, and the extent of the outermost loop."""
     with ExitStack() as stack:
-        variables = [stack.enter_context(I.serial(lo, hi))]
-        for i, size in enumerate(loops.shape[1:], 1):
+        variables = [stack.enter_context(I.serial(frame.lo, frame.hi))]
+        if frame.fine:
+            variables = unravel(variables[0], loops.shape)
+        for i, size in enumerate(loops.shape[len(variables) :], len(variables)):
             innermost = i == len(loops.shape) - 1
             loop = I.unroll(0, size) if innermost and size <= UNROLL else I.serial(0, size)
             variables.append(stack.enter_context(loop))
-        yield [index_of(variables, strides) for strides in loops.strides]
+        indices = [index_of(variables, strides) for strides in loops.strides]
+        yield indices, prod(loops.shape) if frame.fine else loops.shape[0]
 
 
 @contextmanager

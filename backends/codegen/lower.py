@@ -61,6 +61,14 @@ class Lowering:
     fused: set[int] = field(default_factory=set)
     where: str = ""
 
+    @property
+    def fine(self) -> bool:
+        """Whether the machine has many threads, each for one element.
+
+        There a launch costs more than memory: borders are filled once.
+        """
+        return "dp4a" in self.features
+
     def run(self) -> Program:
         """Lower everything and place all buffers."""
         self._declare()
@@ -137,10 +145,10 @@ class Lowering:
             n = len(halo.before)
             strides = place.view.strides[2:]
             back = sum(b * s for b, s in zip(halo.before, strides, strict=True))
-            kernel = FillBorder(place.view, halo, place.border.value)
+            kernel = FillBorder(place.view, halo, place.border.value, self.fine)
             start = replace(place, offset=place.offset - back)
             assert n == place.view.rank - 2
-            self.program.call(kernel, (start.pointer,), self.where)
+            self.program.call(kernel, (start.pointer,), self.where, once=self.fine)
 
     def _goes_out(self, value: Value, lanes: int) -> bool:
         dense = lanes == 1 or not value.shape or value.shape[-1] % lanes == 0
@@ -157,7 +165,8 @@ class Lowering:
 
     def generic(self, op: Op, ins: list[Place], outs: list[Place]) -> None:
         """Call the generic kernel of ``op``."""
-        kernel = Generic(op, tuple(p.view for p in ins), tuple(p.view for p in outs))
+        views = (tuple(p.view for p in ins), tuple(p.view for p in outs))
+        kernel = Generic(op, *views, self.fine)
         self.program.call(kernel, tuple(p.pointer for p in (*ins, *outs)), self.where)
 
     def copy(self, source: Place, target: Place) -> None:

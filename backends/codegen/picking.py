@@ -40,7 +40,7 @@ class Interpolate(Op):
 def emit_pick(op: Pick, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
     """Look up the maps, then the element."""
     x, out = ins[0], outs[0]
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         spot, missing = list(at), None
         for i, axis in enumerate(op.axes):
             spot[axis] = frame.load(1 + i, at[axis])
@@ -60,7 +60,7 @@ def emit_interpolate(
 ) -> int:
     """The weighted sum of a few elements along one axis."""
     x, out, taps = ins[0], outs[0], ins[1].shape[1]
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         total: Expr = tirx.const(0.0, "float32")
         for t in range(taps):
             place = at[op.axis] * taps + t
@@ -75,7 +75,7 @@ def emit_qresize(op: QResize, frame: Frame, ins: Sequence[Strided], outs: Sequen
     """The weighted sum of a few codes along some axes together, in int32."""
     x, out = ins[0], outs[0]
     taps = [ins[1 + 2 * i].shape[1] for i in range(len(op.axes))]
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         total: Expr = i32((1 << op.shift) >> 1)
         for choice in product(*map(range, taps)):
             spot, weight = list(at), i32(1)
@@ -93,7 +93,7 @@ def emit_gather(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[St
     """``Gather`` with indices known at run time."""
     x, indices, out = ins[0], ins[1], outs[0]
     axis, n = op.axis % x.rank, indices.rank
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         found = frame.load(1, index_of(at[axis : axis + n], indices.strides))
         spot = [*at[:axis], wrapped(found, x.shape[axis]), *at[axis + n :]]
         frame.store(frame.load(0, index_of(spot, x.strides)), index_of(at, out.strides))
@@ -106,7 +106,7 @@ def emit_gather_elements(
     """``GatherElements``."""
     x, indices, out = ins[0], ins[1], outs[0]
     axis = op.axis % x.rank
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         found = frame.load(1, index_of(at, indices.strides))
         spot = [*at[:axis], wrapped(found, x.shape[axis]), *at[axis + 1 :]]
         frame.store(frame.load(0, index_of(spot, x.strides)), index_of(at, out.strides))
@@ -117,7 +117,7 @@ def emit_gather_nd(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence
     """``GatherND``."""
     x, indices, out = ins[0], ins[1], outs[0]
     depth, lead = indices.shape[-1], indices.rank - 1
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         spot = list(at[: op.batch_dims])
         for i in range(depth):
             found = frame.load(1, index_of([*at[:lead], i32(i)], indices.strides))
@@ -130,7 +130,7 @@ def emit_gather_nd(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence
 def emit_qpad(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
     """Pad with a code that is only known at run time."""
     x, zero, out = ins[0], ins[1], outs[0]
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         spot, inside = [], None
         for i, d in enumerate(x.shape):
             place = at[i] - op.pads[i]

@@ -28,9 +28,9 @@ def emit_pointwise(
     read = ins if mapped < 0 else ins[:mapped]
     strides = [x.broadcast(out.shape).strides for x in read]
     loops = merge(out.shape, [*strides, out.strides])
-    with nest(loops, frame.lo, frame.hi) as indices:
+    with nest(loops, frame) as (indices, extent):
         frame.store(formula(frame, indices[:-1]), indices[-1])
-    return loops.shape[0]
+    return extent
 
 
 def copy(op: Copy) -> Formula:

@@ -45,7 +45,7 @@ def emit_product(frame: Frame, p: Product, finish: Finish) -> int:
     """Emit the loops over rows (and blocks of columns); the extent."""
     columns, depth = p.out.shape[-1], p.a.shape[-1]
     lead = p.out.shape[:-1]
-    block = min(BLOCK, columns)
+    block = 1 if frame.fine else min(BLOCK, columns)
     blocks = -(-columns // block)
     count = 1
     for d in lead:

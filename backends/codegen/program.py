@@ -77,12 +77,14 @@ class Call:
 class Program:
     """Kernels by symbol, the calls in order, constants, and the graph's inputs and outputs.
 
+    ``once``: calls that come before the first run, in memory that nothing else is given.
     Without ``keep_constants`` their bytes are left out: the program can be costed, not run.
     """
 
     keep_constants: bool = True
     kernels: dict[str, Kernel] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    once: list[Call] = field(default_factory=list)
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
     constants: bytearray = field(default_factory=bytearray)
@@ -91,14 +93,16 @@ class Program:
     _symbols: dict[Kernel, str] = field(default_factory=dict)
     _blobs: dict[bytes, Buffer] = field(default_factory=dict)
 
-    def call(self, kernel: Kernel, pointers: tuple[Pointer, ...], node: str) -> None:
+    def call(
+        self, kernel: Kernel, pointers: tuple[Pointer, ...], node: str, once: bool = False
+    ) -> None:
         """Append a call; equal kernels share one symbol."""
         symbol = self._symbols.get(kernel)
         if symbol is None:
             symbol = f"qc_{len(self.kernels)}_{kernel.label}"
             self._symbols[kernel] = symbol
             self.kernels[symbol] = kernel
-        self.calls.append(Call(symbol, pointers, node))
+        (self.once if once else self.calls).append(Call(symbol, pointers, node))
 
     def constant(self, name: str, data: bytes) -> Buffer:
         """A constant; equal bytes are stored once."""
@@ -114,7 +118,7 @@ class Program:
 
     def first_user(self, symbol: str) -> str:
         """The IR node that first calls ``symbol``."""
-        return next(call.node for call in self.calls if call.symbol == symbol)
+        return next(call.node for call in (*self.calls, *self.once) if call.symbol == symbol)
 
     def place(self) -> None:
         """Give every arena buffer its offset."""
@@ -122,6 +126,8 @@ class Program:
         for step, buffer in self._uses():
             first, _ = spans.get(buffer, (step, step))
             spans[buffer] = (first, step)
+        for call in self.once:
+            spans |= {p.buffer: (0, len(self.calls)) for p in call.pointers}
         intervals = [Interval(b.size, *span) for b, span in spans.items()]
         result = plan(intervals)
         for buffer, offset in zip(spans, result.offsets, strict=True):

@@ -41,7 +41,7 @@ def reduce(
     small = [i for i in range(out.rank) if out.shape[i] != 1]
     strides_out = [out.strides[i] for i in small]
     shape = [x.shape[i] for i in kept]
-    inner = _innermost(x, kept)
+    inner = None if frame.fine else _innermost(x, kept)
     if inner is not None:
         return _beside(frame, x, axes, kept, strides_out, inner, start, combine, finish)
     return _rows(

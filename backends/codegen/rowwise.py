@@ -11,34 +11,47 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
 from . import functions as fn
+from . import team
 from .layout import Strided
-from .loops import Expr, Frame, index_of, merge
+from .loops import Expr, Frame, Nest, index_of, merge
 from .pointwise import f32, i32
-from .reduction import fold
+from .reduction import Combine, fold
 
 
 @dataclass(frozen=True)
 class Row:
-    """The elements that are treated together: indices of their first one, and the axes in them."""
+    """The elements that are treated together: indices of their first one, and the axes in them.
+
+    ``me``: the number of this thread, where a team of threads shares the row.
+    """
 
     at: list[Expr]
     axes: tuple[int, ...]
+    me: Expr = None
 
     def base(self, view: Strided) -> Expr:
         """Index of the row's first element in ``view``."""
         return index_of(self.at, view.strides)
 
     def fold(
-        self, frame: Frame, x: Strided, start: Expr, merge_: Callable[[Expr, Expr], Expr],
+        self, frame: Frame, x: Strided, start: Expr, merge_: Combine,
         term: Callable[[Expr], Expr], operand: int = 0,
     ) -> Expr:  # fmt: skip
         """Reduce ``term`` of the row's elements."""
         loops = merge([x.shape[i] for i in self.axes], [[x.strides[i] for i in self.axes]])
         base = I.bind(self.base(x))
-        return fold(
-            list(loops.shape), list(loops.strides[0]), start, merge_,
-            lambda acc, index: merge_(acc, term(frame.load(operand, base + index))),
-        )  # fmt: skip
+
+        def step(acc: Expr, index: Expr) -> Expr:
+            return merge_(acc, term(frame.load(operand, base + index)))
+
+        return self.reduce(loops, start, merge_, step)
+
+    def reduce(self, loops: Nest, start: Expr, merge_: Combine, step: Combine) -> Expr:
+        """Emit a reduction over the points of ``loops``."""
+        shape, strides = list(loops.shape), list(loops.strides[0])
+        if self.me is not None:
+            return team.fold(self.me, shape, strides, start, merge_, step)
+        return fold(shape, strides, start, merge_, step)
 
     @contextmanager
     def elements(self, *views: Strided) -> Iterator[list[Expr]]:
@@ -47,7 +60,10 @@ class Row:
         loops = merge(shape, [[v.strides[i] for i in self.axes] for v in views])
         bases = [I.bind(self.base(v)) for v in views]
         with ExitStack() as stack:
-            r = [stack.enter_context(I.serial(0, d)) for d in loops.shape]
+            if self.me is not None:
+                r = stack.enter_context(team.share(self.me, loops.shape))
+            else:
+                r = [stack.enter_context(I.serial(0, d)) for d in loops.shape]
             yield [b + index_of(r, s) for b, s in zip(bases, loops.strides, strict=True)]
 
 
@@ -55,13 +71,15 @@ class Row:
 def rows(frame: Frame, shape: tuple[int, ...], axes: tuple[int, ...]) -> Iterator[tuple[Row, int]]:
     """Loop over all rows along ``axes``; yields the row and the number of rows."""
     kept = [d if i not in axes else 1 for i, d in enumerate(shape)]
-    with I.serial(frame.lo, frame.hi) as step:
+    with ExitStack() as stack:
+        me = stack.enter_context(team.team()) if frame.fine else None
+        step = stack.enter_context(I.serial(frame.lo, frame.hi))
         at: list[Expr] = []
         rest: Any = step
         for size in reversed(kept):
             at.insert(0, tirx.truncmod(rest, size) if size != 1 else i32(0))
             rest = tirx.truncdiv(rest, size) if size != 1 else rest
-        yield Row(at, axes), prod(kept)
+        yield Row(at, axes, me), prod(kept)
 
 
 def _add(a: Expr, b: Expr) -> Expr:
@@ -91,10 +109,7 @@ def _fold_result(frame: Frame, row: Row, y: Strided) -> Expr:
     """Sum of the row's elements of the result."""
     loops = merge([y.shape[i] for i in row.axes], [[y.strides[i] for i in row.axes]])
     base = I.bind(row.base(y))
-    return fold(
-        list(loops.shape), list(loops.strides[0]), f32(0), _add,
-        lambda acc, index: acc + frame.outs[0][base + index],
-    )  # fmt: skip
+    return row.reduce(loops, f32(0), _add, lambda acc, index: acc + frame.outs[0][base + index])
 
 
 def emit_qsoftmax(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:

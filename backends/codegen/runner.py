@@ -44,9 +44,12 @@ class Runner:
         self.ports = ports
         self.extents = extents
 
-    def run(self, parallel: bool) -> Any:
-        """The calls of all kernels: plain for one thread, or packed with the number of threads."""
-        with _function(MAIN_PARALLEL if parallel else RUN) as builder:
+    def run(self, parallel: bool, name: str = "") -> Any:
+        """The calls of all kernels: plain for one thread, or packed with the number of threads.
+
+        ``name``: of the function, if not the usual one.
+        """
+        with _function(name or (MAIN_PARALLEL if parallel else RUN)) as builder:
             buffers = self._declare()
             threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
             base = I.bind(I.call_extern("handle", "qc_constants"))

@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as I
 
 from ...ir.ops.integer import QAveragePool
 from .layout import Strided
-from .loops import Expr, Frame, index_of
+from .loops import Expr, Frame, index_of, unravel
 from .pointwise import f64, i32
 from .reduction import reduce
 
@@ -23,15 +23,20 @@ Index = list[Expr]
 
 
 @contextmanager
-def points(out: Strided, lo: Expr, hi: Expr) -> Iterator[tuple[Index, int]]:
+def points(out: Strided, frame: Frame) -> Iterator[tuple[Index, int]]:
     """Loops over all elements of ``out`` in the order of memory; yields coordinates and extent."""
     order = sorted(range(out.rank), key=lambda i: (-out.strides[i], i))
+    if frame.fine:
+        with I.serial(frame.lo, frame.hi) as step:
+            found = dict(zip(order, unravel(step, [out.shape[i] for i in order]), strict=True))
+            yield [found[i] for i in range(out.rank)], out.size
+        return
     outer = next((i for i in order if out.shape[i] != 1), order[0])
     with ExitStack() as stack:
         at: dict[int, Expr] = {}
         for axis in order:
             if axis == outer:
-                at[axis] = stack.enter_context(I.serial(lo, hi))
+                at[axis] = stack.enter_context(I.serial(frame.lo, frame.hi))
             elif out.shape[axis] == 1:
                 at[axis] = i32(0)
             else:
@@ -47,7 +52,7 @@ def emit_max_pool(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[
     x, out = ins[0], outs[0]
     moved = all(d == 1 for d in op.dilations)
     lowest = tirx.min_value(x.dtype)
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         best: Expr | None = None
         for tap in _taps(op):
             spot, inside = _spot(op, x, at, tap, moved)
@@ -64,7 +69,7 @@ def emit_average_pool(
 ) -> int:
     """Float mean under the window; padding counts if ``count_include_pad``."""
     x, out = ins[0], outs[0]
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         total, count = _total(op, frame, x, at, f64(0), f64(1), lambda v: tirx.Cast("float64", v))
         if op.count_include_pad:
             count = _count_with_pads(op, x, at)
@@ -85,7 +90,7 @@ def emit_qaverage_pool(
     def widen(v: Expr) -> Expr:
         return tirx.Cast(narrow, v) - tirx.const(op.in_zero_point, narrow)
 
-    with points(out, frame.lo, frame.hi) as (at, extent):
+    with points(out, frame) as (at, extent):
         total, count = _total(op, frame, x, at, tirx.const(0, narrow), i32(1), widen)
         factor: Expr = tirx.const(0, dtype)
         for number, multiplier in op.multipliers:

@@ -8,9 +8,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...ir.graph import Node, Value
-from ...ir.types import Array, TensorType
+from ...ir.types import Array, TensorType, numpy_dtype
 
-Attribute = int | float | str | Sequence[int] | Sequence[float] | onnx.TensorProto
+Attribute = int | float | str | Sequence[int] | Sequence[float] | onnx.TensorProto | onnx.GraphProto
 
 
 @dataclass
@@ -99,9 +99,7 @@ def operands(node: Node) -> list[str]:
 
 def element_code(dtype: str) -> int:
     """ONNX's code of an element type."""
-    if dtype == "bfloat16":
-        return int(onnx.TensorProto.BFLOAT16)
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    return int(helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype)))
 
 
 def value_info(value: Value, name: str | None = None) -> onnx.ValueInfoProto:

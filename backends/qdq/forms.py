@@ -9,12 +9,28 @@ from onnx import numpy_helper
 from ...ir import ops
 from ...ir.errors import BackendError
 from ...ir.graph import Node
+from ...ir.ops.control import Control
 from ...ir.ops.integer import IntegerOp
+from ...ir.ops.recurrent import Recurrent
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
+from .enclosed import control
+from .operands import (
+    col2im,
+    cropped_resize,
+    dft,
+    eye_like,
+    max_pool_indices,
+    max_unpool,
+    mel_weight_matrix,
+    stft,
+)  # fmt: skip
 from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
 
 Form = Callable[[Node, Emitter], None]
+
+_NEWER = ops.BitCast | ops.CumProd | ops.TensorScatter
+"""Ops of opsets that other tools do not take yet."""
 
 _NAMES = {"trans_a": "transA", "trans_b": "transB", "kernel": "kernel_shape"}
 
@@ -26,7 +42,11 @@ def write(node: Node, emitter: Emitter) -> None:
         form(node, emitter)
     elif isinstance(node.op, Reduce):
         _reduce(node, emitter)
-    elif isinstance(node.op, ops.If | ops.Loop | ops.Scan | IntegerOp):
+    elif isinstance(node.op, Control):
+        control(node, emitter)
+    elif isinstance(node.op, Recurrent):
+        _without_empty(node, emitter)
+    elif isinstance(node.op, IntegerOp | ops.Late | _NEWER):
         raise BackendError(f"{node.name!r}: {node.op.name} has no standard ONNX form")
     else:
         plain(node, emitter)
@@ -217,6 +237,32 @@ def _trilu(node: Node, emitter: Emitter) -> None:
     _finish(node, emitter, [*operands(node), k], {"upper": int(op.upper)})
 
 
+def _quantize_linear(node: Node, emitter: Emitter) -> None:
+    op = node.op
+    assert isinstance(op, ops.QuantizeLinear)
+    attributes: dict[str, Attribute] = {
+        "axis": op.axis,
+        "block_size": op.block_size,
+        "output_dtype": element_code(op.dtype),
+        "saturate": int(op.saturate),
+    }
+    _finish(node, emitter, operands(node), attributes)
+
+
+def _space_to_depth(node: Node, emitter: Emitter) -> None:
+    """The mode is an attribute since opset 28."""
+    assert isinstance(node.op, ops.SpaceToDepth)
+    if node.op.mode != "DCR":
+        raise BackendError(f"{node.name!r}: mode {node.op.mode!r} needs opset 28")
+    plain(node, emitter, leave_out=("mode",))
+
+
+def _without_empty(node: Node, emitter: Emitter) -> None:
+    """Lists without elements are left out: their type could not be told."""
+    empty = [name for name, value in vars(node.op).items() if value == ()]
+    plain(node, emitter, leave_out=empty)
+
+
 def _opaque(node: Node, emitter: Emitter) -> None:
     op = node.op
     assert isinstance(op, ops.Opaque)
@@ -229,23 +275,34 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.AveragePool: _average_pool,
     ops.Cast: _cast,
     ops.Clip: _clip,
+    ops.Col2Im: col2im,
     ops.ConstantOfShape: _constant_of_shape,
+    ops.CroppedResize: cropped_resize,
     ops.CumSum: _cum_sum,
+    ops.DFT: dft,
     ops.Dequantize: dequantize,
     ops.DynamicDequantize: dynamic_dequantize,
     ops.DynamicQuantize: dynamic_quantize,
     ops.Expand: _with_ints("shape"),
+    ops.EyeLike: eye_like,
+    ops.MaxPoolIndices: max_pool_indices,
+    ops.MaxUnpool: max_unpool,
+    ops.MelWeightMatrix: mel_weight_matrix,
     ops.OneHot: _one_hot,
     ops.Opaque: _opaque,
     ops.Pad: _pad,
     ops.Quantize: quantize,
+    ops.QuantizeLinear: _quantize_linear,
     ops.Reshape: _reshape,
     ops.Resize: _resize,
+    ops.STFT: stft,
     ops.Silu: _silu,
     ops.Slice: _slice,
+    ops.SpaceToDepth: _space_to_depth,
     ops.Split: _split,
     ops.Squeeze: _with_ints("axes"),
     ops.Tile: _with_ints("repeats"),
+    ops.StringNormalizer: _without_empty,
     ops.TopK: _top_k,
     ops.Trilu: _trilu,
     ops.Unsqueeze: _with_ints("axes"),

@@ -33,7 +33,7 @@ def is_large(model: onnx.ModelProto) -> bool:
 def to_onnx(graph: Graph, outputs: Sequence[str] = ()) -> onnx.ModelProto:
     """The model; ``outputs`` are names of further values that it shall return after its own.
 
-    Raises ``BackendError`` for an op without a standard form (an integer op, a control flow op).
+    Raises ``BackendError`` for an op without a standard form (an integer op, say).
     """
     unknown = [name for name in outputs if name not in graph]
     if unknown:

@@ -12,7 +12,7 @@ from torch.fx import Node as Step
 from torch.nn import functional as F
 
 from ...ir import ops
-from ...ir.ops.nn import Pool
+from ...ir.ops.pool import Pool
 from ...ir.ops.resize import Resize
 from ...ir.types import Array
 from . import functions

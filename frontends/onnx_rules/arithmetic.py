@@ -5,11 +5,14 @@ from onnx import TensorProto, helper
 
 from ...ir.graph import Value
 from ...ir.ops.activation import Sigmoid, Silu
-from ...ir.ops.elementwise import Cast, Clip, Max, Min, Mul, Sub, Where
+from ...ir.ops.base import Op, normal_axis
+from ...ir.ops.elementwise import Cast, Clip, Max, Min, Mul, PRelu, Sub, Where
 from ...ir.ops.logic import Greater, Less
-from ...ir.ops.shape import ConstantOfShape, Shape
+from ...ir.ops.narrow import BitCast
+from ...ir.ops.shape import ConstantOfShape, Shape, Unsqueeze
 from ...ir.types import DTYPES
-from ..onnx_site import Site, Unsupported
+from ..onnx_site import Rule, Site, Unsupported
+from .direct import direct
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -45,15 +48,32 @@ def element_type(code: int) -> str:
 
 def cast(site: Site) -> list[Value]:
     """Cast; one that changes nothing vanishes."""
-    to = element_type(site.integer("to", TensorProto.FLOAT))
-    x = site.input(0)
-    return [x] if x.type.dtype == to else site.results(Cast(to), x)
+    return _cast(site, element_type(site.integer("to", TensorProto.FLOAT)))
 
 
 def cast_like(site: Site) -> list[Value]:
     """CastLike: the element type of the second operand."""
-    x, to = site.input(0), site.input(1).type.dtype
-    return [x] if x.type.dtype == to else site.results(Cast(to), x)
+    return _cast(site, site.input(1).type.dtype)
+
+
+def _cast(site: Site, to: str) -> list[Value]:
+    x = site.input(0)
+    op = Cast(to, site.flag("saturate", True), site.text("round_mode", "up"))
+    return [x] if x.type.dtype == to else site.results(op, x)
+
+
+def bit_cast(site: Site) -> list[Value]:
+    """BitCast; not of half precision that is computed in float32."""
+    x, code = site.input(0), site.integer("to", TensorProto.FLOAT)
+    halves: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    half = halves.get(code)
+    if x.producer is not None and x.type.dtype == "float32":
+        source = x.producer.inputs[0]
+        if x.producer.op == Cast("float32") and source is not None and source.type.itemsize == 2:
+            x = source
+    if half is not None:
+        return site.results(Cast("float32"), site.emit(BitCast(half), x))
+    return site.results(BitCast(element_type(code)), x)
 
 
 def clip(site: Site) -> list[Value]:
@@ -74,6 +94,34 @@ def clip(site: Site) -> list[Value]:
     if bounds[1] is not None:
         x = site.emit(Min(), x, bounds[1])
     return [x]
+
+
+def binary(op: type[Op]) -> Rule:
+    """A rule for ``op`` of two operands; before opset 7 ``axis`` says where the second lies."""
+    plain = direct(op)
+
+    def rule(site: Site) -> list[Value]:
+        if site.opset >= 7 or "axis" not in site.attributes:
+            return list(plain(site))
+        a, b = site.input(0), site.input(1)
+        after = a.type.rank - b.type.rank - normal_axis(site.integer("axis", 0), a.type.rank)
+        return site.results(op(), a, _trailing_ones(site, b, after))
+
+    rule.__doc__ = plain.__doc__
+    return rule
+
+
+def prelu(site: Site) -> list[Value]:
+    """`PRelu`; before opset 7 a vector of slopes belongs to the channels."""
+    x, slope = site.input(0), site.input(1)
+    if site.opset < 7 and slope.type.rank == 1 and slope.type.shape != (1,):
+        slope = _trailing_ones(site, slope, x.type.rank - 2)
+    return site.results(PRelu(), x, slope)
+
+
+def _trailing_ones(site: Site, x: Value, count: int) -> Value:
+    axes = tuple(range(x.type.rank, x.type.rank + count))
+    return site.emit(Unsqueeze(axes), x) if count > 0 else x
 
 
 def swish(site: Site) -> list[Value]:

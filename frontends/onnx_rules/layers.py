@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from ...ir.graph import Value
 from ...ir.ops.elementwise import Add, Mul
-from ...ir.ops.nn import AveragePool, Conv, ConvTranspose, Gemm, LpPool, MaxPool, Pool
+from ...ir.ops.nn import Conv, ConvTranspose, Gemm
+from ...ir.ops.pool import AveragePool, LpPool, Pool
 from ...ir.ops.reduce import ReduceL1, ReduceL2
 from ..onnx_site import Site, Unsupported
 
@@ -82,7 +83,8 @@ def gemm(site: Site) -> list[Value]:
     return site.results(op, *site.inputs)
 
 
-def _pool(site: Site, op: type[Pool]) -> Pool:
+def pooled(site: Site, op: type[Pool]) -> Pool:
+    """A pooling op with explicit padding."""
     kernel = site.ints("kernel_shape")
     if kernel is None:
         raise site.error("attribute kernel_shape is missing")
@@ -92,15 +94,9 @@ def _pool(site: Site, op: type[Pool]) -> Pool:
     return op(kernel, strides, pads, dilations, site.flag("ceil_mode"))
 
 
-def max_pool(site: Site) -> list[Value]:
-    """MaxPool, values only."""
-    site.only(1, "its indices are not supported")
-    return site.results(_pool(site, MaxPool), site.input(0))
-
-
 def average_pool(site: Site) -> list[Value]:
     """AveragePool."""
-    op = _pool(site, AveragePool)
+    op = pooled(site, AveragePool)
     assert isinstance(op, AveragePool)
     return site.results(
         replace(op, count_include_pad=site.flag("count_include_pad")), site.input(0)
@@ -109,7 +105,7 @@ def average_pool(site: Site) -> list[Value]:
 
 def lp_pool(site: Site) -> list[Value]:
     """LpPool."""
-    op = _pool(site, LpPool)
+    op = pooled(site, LpPool)
     assert isinstance(op, LpPool)
     return site.results(replace(op, p=site.integer("p", 2)), site.input(0))
 

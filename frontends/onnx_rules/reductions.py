@@ -1,7 +1,8 @@
 """Import rules for reductions, sorting and Einsum."""
 
 from ...ir.graph import Value
-from ...ir.ops.reduce import CumSum, Einsum, Reduce, TopK
+from ...ir.ops.late import Late
+from ...ir.ops.reduce import CumProd, CumSum, Einsum, Reduce, TopK
 from ..onnx_site import Rule, Site
 
 
@@ -10,7 +11,13 @@ def reduction(op: type[Reduce], operand_since: int = 18) -> Rule:
 
     def rule(site: Site) -> list[Value]:
         x = site.input(0)
-        axes = site.ints("axes") if site.opset < operand_since else site.static_ints(1, "the axes")
+        late = site.optional(1) if site.opset >= operand_since else None
+        if late is not None and site.builder.static(late) is None:
+            keep = site.flag("noop_with_empty_axes")
+            return site.results(
+                Late(op(None, site.flag("keepdims", True)), ("axes",), keep), x, late
+            )
+        axes = site.ints("axes") if late is None else site.static_ints(1, "the axes")
         if not axes and site.flag("noop_with_empty_axes"):
             return [x]
         return site.results(op(axes or None, site.flag("keepdims", True)), x)
@@ -20,18 +27,26 @@ def reduction(op: type[Reduce], operand_since: int = 18) -> Rule:
 
 
 def cum_sum(site: Site) -> list[Value]:
-    """CumSum: the axis is static."""
-    axis = site.static_ints(1, "the axis") or (0,)
-    return site.results(
-        CumSum(axis[0], site.flag("exclusive"), site.flag("reverse")), site.input(0)
-    )
+    """CumSum."""
+    op = CumSum(0, site.flag("exclusive"), site.flag("reverse"))
+    return site.late(op, {"axis": site.input(1)}, site.input(0))
+
+
+def cum_prod(site: Site) -> list[Value]:
+    """CumProd."""
+    op = CumProd(0, site.flag("exclusive"), site.flag("reverse"))
+    return site.late(op, {"axis": site.input(1)}, site.input(0))
 
 
 def top_k(site: Site) -> list[Value]:
     """TopK; ``k`` is an operand since opset 10."""
-    k = (site.integer("k", 1),) if site.opset < 10 else site.static_ints(1, "k") or (1,)
-    op = TopK(k[0], site.integer("axis", -1), site.flag("largest", True), site.flag("sorted", True))
-    return site.results(op, site.input(0))
+    op = TopK(
+        site.integer("k", 1),
+        site.integer("axis", -1),
+        site.flag("largest", True),
+        site.flag("sorted", True),
+    )
+    return site.late(op, {"k": None if site.opset < 10 else site.input(1)}, site.input(0))
 
 
 def einsum(site: Site) -> list[Value]:

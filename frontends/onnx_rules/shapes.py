@@ -1,10 +1,10 @@
-"""Import rules for shapes and indices: static operands and old forms become attributes."""
+"""Import rules for shapes and indices: old forms become new ones."""
 
 import numpy as np
 
 from ...ir.graph import Value
-from ...ir.ops.index import OneHot, Pad, Slice, Trilu
-from ...ir.ops.resize import Resize
+from ...ir.ops.elementwise import Add, Mod
+from ...ir.ops.index import OneHot, Pad, ScatterElements, Slice, Trilu
 from ...ir.ops.shape import (
     Concat,
     ConstantOfShape,
@@ -84,13 +84,16 @@ def concat(site: Site) -> list[Value]:
 
 def squeeze(site: Site) -> list[Value]:
     """Squeeze; the axes are an operand since opset 13."""
-    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
-    return site.results(Squeeze(axes), site.input(0))
+    if site.opset < 13:
+        return site.results(Squeeze(site.ints("axes")), site.input(0))
+    return site.late(Squeeze(), {"axes": site.optional(1)}, site.input(0))
 
 
 def unsqueeze(site: Site) -> list[Value]:
     """Unsqueeze; the axes are an operand since opset 13."""
-    axes = site.ints("axes") if site.opset < 13 else site.static_ints(1, "the axes")
+    if site.opset >= 13:
+        return site.late(Unsqueeze(), {"axes": site.input(1)}, site.input(0))
+    axes = site.ints("axes")
     if axes is None:
         raise site.error("the axes are missing")
     return site.results(Unsqueeze(axes), site.input(0))
@@ -99,7 +102,9 @@ def unsqueeze(site: Site) -> list[Value]:
 def split(site: Site) -> list[Value]:
     """Split; sizes are an operand since opset 13, absent ones mean equal parts."""
     x, axis, count = site.input(0), site.integer("axis", 0), len(site.outputs)
-    sizes = site.ints("split") if site.opset < 13 else site.static_ints(1, "the sizes")
+    if site.opset >= 13 and site.optional(1) is not None:
+        return site.late(Split(axis), {"sizes": site.optional(1)}, x)
+    sizes = site.ints("split")
     if sizes is None:
         whole = x.type.shape[axis]
         if not isinstance(whole, int):
@@ -127,71 +132,29 @@ def pad(site: Site) -> list[Value]:
         raise site.error(f"mode {mode!r} does not exist")
     if site.opset < 11:
         return site.results(Pad(site.ints("pads"), mode, site.number("value", 0)), x)
-    fill = site.static(2, "the value")
-    value = 0.0 if fill is None or not fill.size else fill.reshape(-1)[0].item()
-    axes = site.static_ints(3, "the axes")
-    if axes is None:
-        return site.results(Pad(None, mode, value), x, site.input(1))
-    given = site.static_ints(1, "the pads") or ()
-    pads = [0] * 2 * x.type.rank
-    for i, axis in enumerate(axes):
-        pads[axis % x.type.rank] = given[i]
-        pads[axis % x.type.rank + x.type.rank] = given[i + len(axes)]
-    return site.results(Pad(tuple(pads), mode, value), x)
+    fill = site.optional(2)
+    late = {"value": None if fill is None or fill.type.shape == (0,) else fill}
+    pads, axes = site.input(1), site.optional(3)
+    if axes is not None:
+        pads = _all_pads(site, pads, axes)
+    return site.late(Pad(None, mode), late, x, pads)
 
 
-def upsample(site: Site) -> list[Value]:
-    """Upsample (opsets 7 to 9) and Resize of opset 10: corners asymmetric, nearest rounds down."""
-    mode = site.text("mode", "nearest")
-    scales = site.attributes.get("scales")
-    op = Resize(
-        "linear" if mode in ("linear", "bilinear") else mode, None, None, "asymmetric", "floor"
-    )
-    if scales is None:
-        return site.results(op, site.input(0), site.input(1))
-    return site.results(op, site.input(0), site.constant(np.asarray(scales, np.float32)))
-
-
-def resize(site: Site) -> list[Value]:
-    """Resize: scales or sizes, of all axes or of ``axes`` (opset 18)."""
-    if site.opset < 11:
-        return upsample(site)
-    transform = site.text("coordinate_transformation_mode", "half_pixel")
-    policy = site.text("keep_aspect_ratio_policy", "stretch")
-    if transform == "tf_crop_and_resize" or policy != "stretch":
-        raise Unsupported(f"{transform} with policy {policy} is not supported")
-    op = Resize(
-        site.text("mode", "nearest"), None, None, transform,
-        site.text("nearest_mode", "round_prefer_floor"), site.number("cubic_coeff_a", -0.75),
-        site.flag("exclude_outside"), site.flag("antialias"),
-    )  # fmt: skip
-    scales, sizes = site.optional(2), site.optional(3)
-    target = sizes if sizes is not None else scales
-    if target is None:
-        raise site.error("it has neither scales nor sizes")
-    axes = site.ints("axes")
-    return site.results(
-        op, site.input(0), target if axes is None else _all_axes(site, target, axes)
-    )
-
-
-def _all_axes(site: Site, target: Value, axes: tuple[int, ...]) -> Value:
-    array = site.builder.static(target)
-    if array is None:
-        raise Unsupported("scales or sizes of some axes are not constant")
+def _all_pads(site: Site, pads: Value, axes: Value) -> Value:
+    """The pads of all axes from those of some."""
     rank = site.input(0).type.rank
-    whole = np.ones(rank, np.float32) if array.dtype.kind == "f" else np.full(rank, -1, np.int64)
-    whole[[a % rank for a in axes]] = array
-    return site.constant(whole)
+    rank_, twice = site.constant(rank, axes), site.constant(np.zeros(2 * rank), pads)
+    begins = site.emit(Mod(), axes, rank_)
+    places = site.emit(Concat(0), begins, site.emit(Add(), begins, rank_))
+    return site.emit(ScatterElements(), twice, places, pads)
 
 
 def one_hot(site: Site) -> list[Value]:
-    """OneHot: the depth is static."""
-    depth = site.static_ints(1, "the depth") or (1,)
-    return site.results(OneHot(depth[0], site.integer("axis", -1)), site.input(0), site.input(2))
+    """OneHot."""
+    op = OneHot(1, site.integer("axis", -1))
+    return site.late(op, {"depth": site.input(1)}, site.input(0), site.input(2))
 
 
 def trilu(site: Site) -> list[Value]:
-    """Trilu: the diagonal is static."""
-    k = site.static_ints(1, "the diagonal") or (0,)
-    return site.results(Trilu(site.flag("upper", True), k[0]), site.input(0))
+    """Trilu."""
+    return site.late(Trilu(site.flag("upper", True)), {"k": site.optional(1)}, site.input(0))

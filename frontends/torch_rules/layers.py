@@ -6,16 +6,8 @@ import numpy as np
 
 from ...ir.graph import Value
 from ...ir.ops.elementwise import Add, Mul
-from ...ir.ops.nn import (
-    AveragePool,
-    Conv,
-    ConvTranspose,
-    Gemm,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    MatMul,
-    MaxPool,
-)  # fmt: skip
+from ...ir.ops.nn import Conv, ConvTranspose, Gemm, MatMul
+from ...ir.ops.pool import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from ...ir.ops.shape import Squeeze, Unsqueeze
 from ...ir.types import Array
 from ..onnx_site import Unsupported

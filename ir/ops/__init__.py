@@ -72,7 +72,10 @@ from .integer import (
     QSum,
     QTable,
 )  # fmt: skip
+from .integer_products import ConvInteger, MatMulInteger
 from .integer_resize import QResize
+from .late import Late
+from .linear import DequantizeLinear, QuantizeLinear
 from .logic import (
     Acos,
     Acosh,
@@ -100,17 +103,8 @@ from .logic import (
     Tan,
     Xor,
 )  # fmt: skip
-from .nn import (
-    AveragePool,
-    Conv,
-    ConvTranspose,
-    Gemm,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    LpPool,
-    MatMul,
-    MaxPool,
-)  # fmt: skip
+from .narrow import BitCast
+from .nn import Conv, ConvTranspose, Gemm, MatMul
 from .norm import (
     LRN,
     BatchNormalization,
@@ -124,11 +118,21 @@ from .norm import (
     Softmax,
 )  # fmt: skip
 from .opaque import Opaque
+from .pool import (
+    AveragePool,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    LpPool,
+    MaxPool,
+)  # fmt: skip
 from .quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
+from .recurrent import GRU, LSTM, RNN
 from .reduce import (
     ArgMax,
     ArgMin,
+    CumProd,
     CumSum,
+    Det,
     Einsum,
     ReduceL1,
     ReduceL2,
@@ -143,6 +147,9 @@ from .reduce import (
     TopK,
 )  # fmt: skip
 from .resize import Resize
+from .resize_crop import CroppedResize
+from .sample import DeformConv, GridSample, RoiAlign
+from .select import Compress, EyeLike, NonMaxSuppression, ReverseSequence, TensorScatter, Unique
 from .shape import (
     Concat,
     ConstantOfShape,
@@ -160,47 +167,58 @@ from .shape import (
     Transpose,
     Unsqueeze,
 )  # fmt: skip
+from .spectral import DFT, STFT, MelWeightMatrix
+from .strings import RegexFullMatch, StringConcat, StringNormalizer, StringSplit
+from .windows import Col2Im, MaxPoolIndices, MaxUnpool
 
 OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Abs, Acos, Acosh, Add, And, ArgMax, ArgMin, Asin, Asinh, Atan, Atanh, AveragePool,
-        BatchNormalization, BitShift, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Cast, Ceil,
-        Celu, Clip, Concat, ConstantOfShape, Conv, ConvTranspose, Cos, Cosh, CumSum, DepthToSpace,
-        Dequantize, DequantizeAccumulator, Div, DynamicDequantize, DynamicQuantize, Einsum, Elu,
-        Equal, Erf, Exp, Expand, Flatten, Floor, Gather, GatherElements, GatherND, Gelu, Gemm,
-        GlobalAveragePool, GlobalMaxPool, Greater, GreaterOrEqual, GroupNormalization,
-        HardSigmoid, HardSwish, Hardmax, Identity, If, InstanceNormalization, IsInf, IsNaN, LRN,
-        LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization,
-        LpPool, MatMul, Max, MaxPool, Mean, Min, Mish, Mod, Mul, Neg, NonZero, Not, OneHot,
-        Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QResize, QSoftmax,
-        QSum, QTable, Quantize, RMSNormalization, Range, Reciprocal, ReduceL1, ReduceL2,
-        ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum,
-        ReduceSumSquare, Relu, Reshape, Resize, Round, Scan, ScatterElements, ScatterND, Selu,
-        Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus, Softsign,
-        SpaceToDepth, Split, Sqrt, Squeeze, Sub, Sum, Tan, Tanh, ThresholdedRelu, Tile, TopK,
-        Transpose, Trilu, Unsqueeze, Where, Xor,
+        BatchNormalization, BitCast, BitShift, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Cast,
+        Ceil, Celu, Clip, Col2Im, Compress, Concat, ConstantOfShape, Conv, ConvInteger,
+        ConvTranspose, Cos, Cosh, CroppedResize, CumProd, CumSum, DFT, DeformConv, DepthToSpace,
+        Dequantize, DequantizeAccumulator, DequantizeLinear, Det, Div, DynamicDequantize,
+        DynamicQuantize, Einsum, Elu, Equal, Erf, Exp, Expand, EyeLike, Flatten, Floor, GRU, Gather,
+        GatherElements, GatherND, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, Greater,
+        GreaterOrEqual, GridSample, GroupNormalization, HardSigmoid, HardSwish, Hardmax, Identity,
+        If, InstanceNormalization, IsInf, IsNaN, LRN, LSTM, Late, LayerNormalization, LeakyRelu,
+        Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization, LpPool, MatMul, MatMulInteger,
+        Max, MaxPool, MaxPoolIndices, MaxUnpool, Mean, MelWeightMatrix, Min, Mish, Mod, Mul, Neg,
+        NonMaxSuppression, NonZero, Not, OneHot, Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv,
+        QMatMul, QMul, QPad, QResize, QSoftmax, QSum, QTable, Quantize, QuantizeLinear,
+        RMSNormalization, RNN, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp,
+        ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, RegexFullMatch,
+        Relu, Reshape, Resize, ReverseSequence, RoiAlign, Round, STFT, Scan, ScatterElements,
+        ScatterND, Selu, Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus,
+        Softsign, SpaceToDepth, Split, Sqrt, Squeeze, StringConcat, StringNormalizer, StringSplit,
+        Sub, Sum, Tan, Tanh, TensorScatter, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unique,
+        Unsqueeze, Where, Xor,
     )
 }  # fmt: skip
 
 __all__ = [  # noqa: RUF022
-    "OPS", "Op", "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh",
-    "Atan", "Atanh", "AveragePool", "BatchNormalization", "BitShift", "BitwiseAnd", "BitwiseNot",
-    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Concat", "ConstantOfShape",
-    "Conv", "ConvTranspose", "Cos", "Cosh", "CumSum", "DepthToSpace", "Dequantize",
-    "DequantizeAccumulator", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu",
-    "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
-    "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual",
-    "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "If",
-    "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool", "MatMul", "Max",
-    "MaxPool", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Opaque",
-    "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv", "QMatMul", "QMul", "QPad", "QResize",
-    "QSoftmax", "QSum", "QTable", "Quantize", "RMSNormalization", "Range", "Reciprocal", "ReduceL1",
-    "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "Scan",
-    "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh",
-    "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt",
-    "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose",
-    "Trilu", "Unsqueeze", "Where", "Xor",
+    "OPS", "Op", "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan",
+    "Atanh", "AveragePool", "BatchNormalization", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot",
+    "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Col2Im", "Compress", "Concat",
+    "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose", "Cos", "Cosh", "CroppedResize",
+    "CumProd", "CumSum", "DFT", "DeformConv", "DepthToSpace", "Dequantize", "DequantizeAccumulator",
+    "DequantizeLinear", "Det", "Div", "DynamicDequantize", "DynamicQuantize", "Einsum", "Elu",
+    "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "GRU", "Gather",
+    "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater",
+    "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax",
+    "Identity", "If", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "Late",
+    "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop",
+    "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "Max", "MaxPool", "MaxPoolIndices",
+    "MaxUnpool", "Mean", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NonMaxSuppression",
+    "NonZero", "Not", "OneHot", "Opaque", "Or", "PRelu", "Pad", "Pow", "QAveragePool", "QConv",
+    "QMatMul", "QMul", "QPad", "QResize", "QSoftmax", "QSum", "QTable", "Quantize",
+    "QuantizeLinear", "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare", "RegexFullMatch", "Relu", "Reshape", "Resize",
+    "ReverseSequence", "RoiAlign", "Round", "STFT", "Scan", "ScatterElements", "ScatterND", "Selu",
+    "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus",
+    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "StringConcat", "StringNormalizer",
+    "StringSplit", "Sub", "Sum", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK",
+    "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
 ]  # fmt: skip

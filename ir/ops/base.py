@@ -16,7 +16,8 @@ import numpy as np
 from ..types import Array, Dim, Shape, TensorType
 
 if TYPE_CHECKING:
-    from ..graph import Value
+    from ..coupling.relations import Relations
+    from ..graph import Node, Value
 
 Operands = Sequence["Value | None"]
 
@@ -39,6 +40,10 @@ class Op:
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         """The results for numpy operands: the reference semantics."""
         raise NotImplementedError(self.name)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        """State how the axes of operands and results correspond; here: that nothing is known."""
+        relations.pin_all(node, f"op {self.name}")
 
     def attributes(self) -> dict[str, object]:
         """The attributes that differ from their defaults, by name."""
@@ -78,16 +83,16 @@ def normal_axis(axis: int, rank: int) -> int:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that numpy's broadcasting gives; symbols only match themselves and 1."""
+    """The shape that numpy's broadcasting gives; of two symbols one may turn out to be 1."""
     rank = max(map(len, shapes), default=0)
     out: list[Dim] = []
     for i in range(rank):
         dims = [s[i - rank + len(s)] for s in shapes if i - rank + len(s) >= 0]
         wide = list(dict.fromkeys(d for d in dims if d != 1))
         known = [d for d in wide if isinstance(d, int)]
-        if len(set(known)) > 1 or (len(wide) > 1 and not known):
+        if len(set(known)) > 1:
             raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
-        out.append(known[0] if known else wide[0] if wide else 1)
+        out.append(known[0] if known else "|".join(map(str, wide)) if wide else 1)
     return tuple(out)
 
 
@@ -120,3 +125,20 @@ def patches(
         *(s * d for s, d in zip(space, dilations, strict=True)),
     )
     return np.lib.stride_tricks.as_strided(x, shape, steps, writeable=False)
+
+
+def ends(pads: Sequence[int], i: int) -> tuple[int, int]:
+    """Padding before and after spatial axis ``i``; ``pads`` are all begins, then all ends."""
+    return pads[i], pads[i + len(pads) // 2]
+
+
+def tap_of(
+    tap: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[slice, ...]:
+    """The elements that one tap of a kernel touches, for all positions."""
+    starts = (t * d for t, d in zip(tap, dilations, strict=True))
+    space = (
+        slice(at, at + (size - 1) * stride + 1, stride)
+        for at, size, stride in zip(starts, sizes, strides, strict=True)
+    )
+    return (slice(None), slice(None), *space)

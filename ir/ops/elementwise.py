@@ -1,14 +1,21 @@
 """Arithmetic, one element at a time; operands broadcast as in numpy."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..types import DTYPES, Array, TensorType
 from .base import Op, Operands, broadcast, given, operand
+from .narrow import convert
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 class Unary(Op):
@@ -18,6 +25,8 @@ class Unary(Op):
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
+        if x.dtype == "string":
+            raise ValueError("strings are not numbers")
         return [TensorType(x.dtype, x.shape)]
 
     def compute(self, x: Array) -> Array:
@@ -28,6 +37,9 @@ class Unary(Op):
         x = given(ins)
         with np.errstate(all="ignore"):
             return [np.asarray(self.compute(x)).astype(x.dtype, copy=False)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
 
 
 class Exp(Unary):
@@ -115,18 +127,26 @@ class Identity(Unary):
 
 @dataclass(frozen=True)
 class Cast(Op):
-    """Change the element type: floats to integers truncate, anything to bool is ``!= 0``."""
+    """Change the element type: floats to integers truncate, anything to bool is ``!= 0``.
+
+    ``saturate`` and ``round_mode`` are for types of eight bits and fewer (``narrow.convert``).
+    """
 
     to: str = "float32"
+    saturate: bool = True
+    round_mode: str = "up"
 
     def infer(self, ins: Operands) -> list[TensorType]:
-        if self.to not in DTYPES or self.to in ("string", "bfloat16"):
+        if self.to not in DTYPES or self.to == "string":
             raise ValueError(f"cannot cast to {self.to!r}")
         return [operand(ins, 0).type.with_dtype(self.to)]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         with np.errstate(all="ignore"):
-            return [given(ins).astype(self.to)]
+            return [convert(given(ins), self.to, self.saturate, self.round_mode)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
 
 
 @dataclass(frozen=True)
@@ -145,9 +165,12 @@ class Variadic(Op):
     """A function of any number of operands of one element type, which broadcast."""
 
     function: ClassVar[Any]
+    takes_strings: ClassVar[bool] = False
 
     def infer(self, ins: Operands) -> list[TensorType]:
         first = operand(ins, 0).type
+        if first.dtype == "string" and not self.takes_strings:
+            raise ValueError("strings are not numbers")
         types = [operand(ins, i).type for i in range(len(ins))]
         if any(t.dtype != first.dtype for t in types):
             raise ValueError(f"element types differ: {', '.join(map(str, types))}")
@@ -162,6 +185,9 @@ class Variadic(Op):
     def combine(self, a: Array, b: Array) -> Array:
         """The function of two operands."""
         return np.asarray(type(self).function(a, b))
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
 
 
 class Binary(Variadic):
@@ -271,3 +297,6 @@ class Where(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.where(given(ins, 0).astype(bool), given(ins, 1), given(ins, 2))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)

@@ -1,13 +1,20 @@
 """Ops that pick, place and pad elements."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..types import Array, Dim, TensorType
+from ..types import Array, Dim, Shape, TensorType
 from .base import Op, Operands, given, normal_axis, operand, optional
-from .dims import known, plus
+from .dims import factors, known, plus
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 FOREVER = 2**31 - 1
 
@@ -51,6 +58,22 @@ class Slice(Op):
         ):
             index[a] = _cut(x.shape[a], start, end, step)
         return [np.ascontiguousarray(x[tuple(index)])]
+
+    def indices(self, shape: Shape) -> list[Array]:
+        """The positions taken of each axis; of an axis whose length is a symbol, all."""
+        taken = [np.arange(factors([d])[0]) for d in shape]
+        if self.starts is not None and self.ends is not None:
+            for a, *cut in _cuts(self.starts, self.ends, self.axes, self.steps, len(shape)):
+                taken[a] = taken[a][_cut(len(taken[a]), *cut)]
+        return taken
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        if self.starts is None or len(node.operands) > 1:
+            relations.pin_all(node, "cut by data")
+            return
+        for k, indices in enumerate(self.indices(x.type.shape)):
+            relations.index(relations.axis(x, k), indices, relations.axis(y, k))
 
 
 def _cuts(
@@ -122,6 +145,21 @@ class Pad(Op):
         mode = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[self.mode]
         return [np.asarray(np.pad(x[inner], grow, mode=mode))]  # type: ignore[call-overload]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        if self.pads is None or len(node.operands) > 1:
+            relations.pin_all(node, "padded by data")
+            return
+        for k, (a, b) in enumerate(zip(relations.axes(x), relations.axes(y), strict=True)):
+            before, after = self.pads[k], self.pads[k + x.type.rank]
+            if before == after == 0:
+                relations.same(a, b)
+            elif self.mode != "constant" or min(before, after) < 0:
+                relations.pin(a, "spatial position")
+                relations.pin(b, "spatial position")
+            else:
+                relations.index(b, np.arange(relations.sizes[a]) + before, a)
+
 
 @dataclass(frozen=True)
 class Gather(Op):
@@ -136,6 +174,21 @@ class Gather(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.asarray(np.take(given(ins), given(ins, 1).astype(np.int64), self.axis))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, indices, y = node.operands[0], node.operands[1], node.output
+        at, extra = normal_axis(self.axis, x.type.rank), indices.type.rank
+        axes, out = relations.axes(x), relations.axes(y)
+        for a, b in zip(axes[:at] + axes[at + 1 :], out[:at] + out[at + extra :], strict=True):
+            relations.same(a, b)
+        if indices.data is None:
+            relations.pin(axes[at], "looked up by data")
+            for a, b in zip(relations.axes(indices), out[at : at + extra], strict=True):
+                relations.same(a, b)
+        elif extra == 1:
+            relations.index(axes[at], indices.data % relations.sizes[axes[at]], out[at])
+        else:
+            relations.pin(axes[at], "selected by number")
 
 
 @dataclass(frozen=True)
@@ -257,6 +310,11 @@ class Trilu(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [(np.triu if self.upper else np.tril)(given(ins), self.k)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.broadcast(node.operands[0], node.output)
+        for k in (-2, -1):
+            relations.pin(relations.axis(node.output, k), "a triangle")
 
 
 def _along(x: Array, indices: Array, axis: int) -> tuple[Array, ...]:

@@ -56,9 +56,10 @@ class Comparison(Binary):
 
 
 class Equal(Comparison):
-    """``a == b``."""
+    """``a == b``, also of strings."""
 
     function = np.equal
+    takes_strings = True
 
 
 class Greater(Comparison):

@@ -1,14 +1,32 @@
-"""Convolutions, products of matrices and pooling (ONNX semantics, explicit padding)."""
+"""Convolutions and products of matrices (ONNX semantics, explicit padding)."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, Dim, TensorType
-from .base import Op, Operands, broadcast, given, operand, optional, patches, window_output
+from .base import (
+    Op,
+    Operands,
+    broadcast,
+    ends,
+    given,
+    operand,
+    optional,
+    patches,
+    tap_of,
+    window_output,
+)
 from .dims import known, plus, product, window
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Conv(Op):
             raise ValueError(f"bias {operand(ins, 2).type} does not match weights {w}")
         space = (
             window(
-                x.shape[i + 2], kernel[i], self.strides[i], _ends(self.pads, i), self.dilations[i]
+                x.shape[i + 2], kernel[i], self.strides[i], ends(self.pads, i), self.dilations[i]
             )
             for i in range(n)
         )
@@ -48,12 +66,12 @@ class Conv(Op):
                 x.shape[i + 2],
                 w.shape[i + 2],
                 self.strides[i],
-                _ends(self.pads, i),
+                ends(self.pads, i),
                 self.dilations[i],
             )
             for i in range(n)
         ]
-        padded = np.pad(x, ((0, 0), (0, 0), *(_ends(self.pads, i) for i in range(n))))
+        padded = np.pad(x, ((0, 0), (0, 0), *(ends(self.pads, i) for i in range(n))))
         if self.group == x.shape[1] == w.shape[0]:
             y = self._depthwise(padded, w, sizes)
         else:
@@ -64,7 +82,7 @@ class Conv(Op):
         y = np.zeros((*x.shape[:2], *sizes), x.dtype)
         kernels = np.moveaxis(w[:, 0], 0, -1)
         for tap in combinations(*map(range, w.shape[2:])):
-            part = x[_tap(tap, sizes, self.strides, self.dilations)]
+            part = x[tap_of(tap, sizes, self.strides, self.dilations)]
             y += np.multiply(part, kernels[tap].reshape(-1, *(1,) * len(tap)))
         return y
 
@@ -75,6 +93,26 @@ class Conv(Op):
         columns = view.transpose(order).reshape(x.shape[0], g, w[0].size, int(np.prod(sizes)))
         weights = w.reshape(1, g, w.shape[0] // g, -1)
         return np.asarray(np.matmul(weights, columns)).reshape(x.shape[0], w.shape[0], *sizes)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, w, y = node.operands[0], node.operands[1], node.output
+        c, o = relations.axis(x, 1), relations.axis(y, 1)
+        w_out, w_in = relations.axis(w, 0), relations.axis(w, 1)
+        relations.same(w_out, o)
+        if self.group == 1:
+            relations.same(c, w_in)
+            relations.contract(node, 0, c)
+        elif self.group == w.shape[1] * self.group:
+            multiplier = relations.virtual("multiplier", w.shape[0] // self.group)
+            relations.product([c, multiplier], [o])
+        else:
+            groups = relations.virtual("groups", self.group)
+            relations.product([c], [groups, w_in])
+            relations.product([o], [groups, relations.virtual("outputs", w.shape[0] // self.group)])
+            relations.contract(node, 0, c)
+        for bias in node.operands[2:]:
+            relations.same(relations.axis(bias, 0), o)
+        relations.spatial(x, w, y)
 
 
 @dataclass(frozen=True)
@@ -102,7 +140,7 @@ class ConvTranspose(Op):
 
     def _size(self, size: Dim, kernel: int, i: int) -> Dim:
         rest = (
-            self.output_padding[i] + self.dilations[i] * (kernel - 1) + 1 - sum(_ends(self.pads, i))
+            self.output_padding[i] + self.dilations[i] * (kernel - 1) + 1 - sum(ends(self.pads, i))
         )
         return plus(product((self.strides[i], size)), rest - self.strides[i])
 
@@ -116,19 +154,35 @@ class ConvTranspose(Op):
         columns = columns.reshape(batch, outputs, *kernel, *space)
         whole = [
             max(
-                sizes[i] + sum(_ends(self.pads, i)),
+                sizes[i] + sum(ends(self.pads, i)),
                 (space[i] - 1) * self.strides[i] + self.dilations[i] * (kernel[i] - 1) + 1,
             )
             for i in range(n)
         ]
         y = np.zeros((batch, outputs, *whole), x.dtype)
         for tap in combinations(*map(range, kernel)):
-            y[_tap(tap, space, self.strides, self.dilations)] += columns[
+            y[tap_of(tap, space, self.strides, self.dilations)] += columns[
                 (slice(None), slice(None), *tap)
             ]
         inner = tuple(slice(self.pads[i], self.pads[i] + sizes[i]) for i in range(n))
         y = y[(slice(None), slice(None), *inner)]
         return [y if b is None else np.add(y, b.reshape(-1, *(1,) * n))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, w, y = node.operands[0], node.operands[1], node.output
+        c, o = relations.axis(x, 1), relations.axis(y, 1)
+        w_in, w_out = relations.axis(w, 0), relations.axis(w, 1)
+        relations.same(c, w_in)
+        if self.group == 1:
+            relations.same(w_out, o)
+        else:
+            groups = relations.virtual("groups", self.group)
+            relations.product([c], [groups, relations.virtual("inputs", w.shape[0] // self.group)])
+            relations.product([o], [groups, w_out])
+        relations.contract(node, 0, c)
+        for bias in node.operands[2:]:
+            relations.same(relations.axis(bias, 0), o)
+        relations.spatial(x, w, y)
 
 
 class MatMul(Op):
@@ -149,6 +203,20 @@ class MatMul(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.asarray(np.matmul(given(ins), given(ins, 1)))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        left, right = (relations.axes(v) for v in node.operands)
+        out = relations.axes(node.output)
+        relations.same(left[-1], right[max(len(right) - 2, 0)])
+        relations.contract(node, 0, left[-1])
+        if len(right) > 1:
+            relations.same(right[-1], out[-1])
+            out = out[:-1]
+        if len(left) > 1:
+            relations.same(left[-2], out[-1])
+            out = out[:-1]
+        relations.aligned(left[:-2], out)
+        relations.aligned(right[:-2], out)
 
 
 @dataclass(frozen=True)
@@ -185,127 +253,13 @@ class Gemm(Op):
             return [y]
         return [np.add(y, c if self.beta == 1 else np.multiply(c, a.dtype.type(self.beta)))]
 
-
-@dataclass(frozen=True)
-class Pool(Op):
-    """A window that slides over the spatial axes of ``x[N,C,*S]``."""
-
-    kernel: tuple[int, ...] = (1, 1)
-    strides: tuple[int, ...] = (1, 1)
-    pads: tuple[int, ...] = (0, 0, 0, 0)
-    dilations: tuple[int, ...] = (1, 1)
-    ceil_mode: bool = False
-
-    def infer(self, ins: Operands) -> list[TensorType]:
-        x, n = operand(ins, 0).type, len(self.kernel)
-        if x.rank != n + 2 or len(self.strides) != n or len(self.pads) != 2 * n:
-            raise ValueError(f"input {x} does not fit {n} spatial axes")
-        space = (
-            window(d, k, s, _ends(self.pads, i), self.dilations[i], self.ceil_mode)
-            for i, (d, k, s) in enumerate(zip(x.shape[2:], self.kernel, self.strides, strict=True))
-        )
-        return [TensorType(x.dtype, (*x.shape[:2], *space))]
-
-    def reduce(self, x: Array, fill: float, combine: Callable[..., Array]) -> Array:
-        """Combine the elements under each window; what lies outside ``x`` is ``fill``."""
-        n = len(self.kernel)
-        sizes, edge = [], []
-        for i in range(n):
-            size, (begin, end) = x.shape[i + 2], _ends(self.pads, i)
-            stride, reach = self.strides[i], self.dilations[i] * (self.kernel[i] - 1) + 1
-            out = window_output(
-                size, self.kernel[i], stride, (begin, end), self.dilations[i], self.ceil_mode
-            )
-            sizes.append(out)
-            edge.append((begin, max(end, (out - 1) * stride + reach - size - begin)))
-        padded = np.pad(x, ((0, 0), (0, 0), *edge), constant_values=fill)
-        y = np.full((*x.shape[:2], *sizes), fill, x.dtype)
-        for tap in combinations(*map(range, self.kernel)):
-            combine(y, padded[_tap(tap, sizes, self.strides, self.dilations)], out=y)
-        return y
-
-
-class MaxPool(Pool):
-    """Greatest element under each window; padding never wins."""
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x = given(ins)
-        fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype.name).min
-        return [self.reduce(x, fill, np.maximum)]
-
-
-@dataclass(frozen=True)
-class AveragePool(Pool):
-    """Mean of the elements under each window, summed in float64.
-
-    Padding counts as zeros if ``count_include_pad``.
-    """
-
-    count_include_pad: bool = False
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x, n = given(ins).astype(np.float64), len(self.kernel)
-        ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
-        counter: Pool = self
-        if self.count_include_pad:
-            ones = np.pad(
-                ones, ((0, 0), (0, 0), *(_ends(self.pads, i) for i in range(n))), constant_values=1
-            )
-            counter = Pool(self.kernel, self.strides, (0,) * 2 * n, self.dilations, self.ceil_mode)
-        total = self.reduce(x, 0, np.add)
-        mean = np.divide(total, np.maximum(counter.reduce(ones, 0, np.add), 1))
-        return [mean.astype(given(ins).dtype)]
-
-
-@dataclass(frozen=True)
-class LpPool(Pool):
-    """``(sum |x|**p) ** (1/p)`` under each window."""
-
-    p: int = 2
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        powers = np.power(np.abs(given(ins)), self.p)
-        return [np.power(self.reduce(powers, 0, np.add), 1 / self.p).astype(powers.dtype)]
-
-
-class GlobalPool(Op):
-    """A reduction of all spatial axes to 1."""
-
-    def infer(self, ins: Operands) -> list[TensorType]:
-        x = operand(ins, 0).type
-        if x.rank < 3:
-            raise ValueError(f"{x} has no spatial axes")
-        return [TensorType(x.dtype, (*x.shape[:2], *(1 for _ in x.shape[2:])))]
-
-
-class GlobalAveragePool(GlobalPool):
-    """Mean over all spatial axes, summed in float64."""
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x = given(ins)
-        mean = np.mean(x, tuple(range(2, x.ndim)), keepdims=True, dtype=np.float64)
-        return [mean.astype(x.dtype)]
-
-
-class GlobalMaxPool(GlobalPool):
-    """Greatest element over all spatial axes."""
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x = given(ins)
-        return [np.max(x, tuple(range(2, x.ndim)), keepdims=True)]
-
-
-def _ends(pads: Sequence[int], i: int) -> tuple[int, int]:
-    return pads[i], pads[i + len(pads) // 2]
-
-
-def _tap(
-    tap: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> tuple[slice, ...]:
-    """The elements that one tap of a kernel touches, for all positions."""
-    starts = (t * d for t, d in zip(tap, dilations, strict=True))
-    space = (
-        slice(at, at + (size - 1) * stride + 1, stride)
-        for at, size, stride in zip(starts, sizes, strides, strict=True)
-    )
-    return (slice(None), slice(None), *space)
+    def couple(self, relations: Relations, node: Node) -> None:
+        a, b = (relations.axes(v) for v in node.operands[:2])
+        m, k = a[:: -1 if self.trans_a else 1]
+        k2, n = b[:: -1 if self.trans_b else 1]
+        rows, columns = relations.axes(node.output)
+        for pair in ((m, rows), (k, k2), (n, columns)):
+            relations.same(*pair)
+        relations.contract(node, 0, k)
+        for bias in node.operands[2:]:
+            relations.broadcast(bias, node.output)

@@ -1,12 +1,19 @@
 """Normalisations and softmax."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, TensorType
 from .base import Op, Operands, given, normal_axis, operand, optional
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 class Norm(Op):
@@ -17,6 +24,18 @@ class Norm(Op):
         if (axis := getattr(self, "axis", None)) is not None:
             normal_axis(axis, x.rank)
         return [TensorType(x.dtype, x.shape)]
+
+    def statistic(self, rank: int) -> tuple[int, ...]:
+        """The axes that are normalised together."""
+        return (normal_axis(int(getattr(self, "axis", -1)), rank),)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        relations.broadcast(x, node.output)
+        for k in self.statistic(x.type.rank):
+            relations.pin(relations.axis(x, k), f"{self.name} statistic", permutable=True)
+        for weight in node.operands[1:]:
+            relations.broadcast(weight, node.output)
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,11 @@ class BatchNormalization(Norm):
         factor = np.divide(scale, np.sqrt(np.add(var, x.dtype.type(self.epsilon))))
         return [np.add(np.multiply(np.subtract(x, mean), factor), bias)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.broadcast(node.operands[0], node.output)
+        for weight in node.operands[1:]:
+            relations.same(relations.axis(weight, 0), relations.axis(node.output, 1))
+
 
 @dataclass(frozen=True)
 class InstanceNormalization(Norm):
@@ -56,6 +80,14 @@ class InstanceNormalization(Norm):
         shape = (-1, *(1,) * (x.ndim - 2))
         y = _standard(x, tuple(range(2, x.ndim)), self.epsilon)
         return [np.add(np.multiply(y, given(ins, 1).reshape(shape)), given(ins, 2).reshape(shape))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        relations.broadcast(x, node.output)
+        for k in range(2, x.type.rank):
+            relations.pin(relations.axis(x, k), "InstanceNormalization statistic", permutable=True)
+        for weight in node.operands[1:]:
+            relations.same(relations.axis(weight, 0), relations.axis(node.output, 1))
 
 
 @dataclass(frozen=True)
@@ -72,6 +104,17 @@ class GroupNormalization(Norm):
         y = _standard(grouped, (2,), self.epsilon).reshape(x.shape)
         return [np.add(np.multiply(y, given(ins, 1).reshape(shape)), given(ins, 2).reshape(shape))]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        channels, size = relations.axis(x, 1), x.shape[1] // self.num_groups
+        relations.broadcast(x, node.output)
+        inner = relations.virtual("group", size)
+        relations.product([channels], [relations.virtual("groups", self.num_groups), inner])
+        for axis in (inner, *relations.axes(x)[2:]):
+            relations.pin(axis, "GroupNormalization statistic", permutable=True)
+        for weight in node.operands[1:]:
+            relations.same(relations.axis(weight, 0), channels)
+
 
 @dataclass(frozen=True)
 class LayerNormalization(Norm):
@@ -80,9 +123,13 @@ class LayerNormalization(Norm):
     axis: int = -1
     epsilon: float = 1e-5
 
+    def statistic(self, rank: int) -> tuple[int, ...]:
+        """All axes from ``axis`` on."""
+        return tuple(range(normal_axis(self.axis, rank), rank))
+
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x, bias = given(ins), optional(ins, 2)
-        axes = tuple(range(normal_axis(self.axis, x.ndim), x.ndim))
+        axes = self.statistic(x.ndim)
         y = np.multiply(_standard(x, axes, self.epsilon), given(ins, 1))
         return [y if bias is None else np.add(y, bias)]
 
@@ -94,12 +141,23 @@ class RMSNormalization(Norm):
     axis: int = -1
     epsilon: float = 1e-5
 
+    def statistic(self, rank: int) -> tuple[int, ...]:
+        """All axes from ``axis`` on."""
+        return tuple(range(normal_axis(self.axis, rank), rank))
+
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)
-        axes = tuple(range(normal_axis(self.axis, x.ndim), x.ndim))
+        axes = self.statistic(x.ndim)
         power = np.mean(np.square(x), axes, keepdims=True, dtype=x.dtype)
         root = np.sqrt(np.add(power, x.dtype.type(self.epsilon)))
         return [np.multiply(np.divide(x, root), given(ins, 1))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        relations.broadcast(x, node.output)
+        for k in self.statistic(x.type.rank):
+            relations.contract(node, 0, relations.axis(x, k))
+        relations.broadcast(node.operands[1], node.output)
 
 
 @dataclass(frozen=True)
@@ -119,6 +177,10 @@ class LRN(Norm):
         divisor = np.power(np.add(self.bias, np.multiply(self.alpha / self.size, total)), self.beta)
         return [np.divide(x, divisor).astype(x.dtype)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.broadcast(node.operands[0], node.output)
+        relations.pin(relations.axis(node.output, 1), "LRN looks at neighbours")
+
 
 @dataclass(frozen=True)
 class LpNormalization(Norm):
@@ -131,6 +193,11 @@ class LpNormalization(Norm):
         x = given(ins)
         norm = np.linalg.norm(x, self.p, self.axis, keepdims=True)
         return [np.divide(x, np.where(np.equal(norm, 0), 1, norm)).astype(x.dtype)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        relations.broadcast(x, node.output)
+        relations.contract(node, 0, relations.axis(x, self.axis))
 
 
 @dataclass(frozen=True)

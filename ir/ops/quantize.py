@@ -1,12 +1,19 @@
 """Quantize and dequantize: the explicit boundary between reals and codes in a float graph."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, PerAxis, PerTensor, Quantization, TensorType
 from .base import Op, Operands, given, normal_axis, operand
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 RANGES = {
     "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
@@ -48,6 +55,11 @@ class Quantize(Op):
         q = np.rint(x.astype(np.float32) / scale) + zero
         return [np.clip(q, *self.bounds).astype(self.dtype)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
+        if self.axis is not None:
+            relations.pin(relations.axis(node.output, self.axis), "scales of a quantized axis")
+
 
 @dataclass(frozen=True)
 class Dequantize(Op):
@@ -69,6 +81,11 @@ class Dequantize(Op):
         q = given(ins)
         scale, zero = expand(self.scale, self.zero_point, self.axis, q.ndim)
         return [((q.astype(np.int32) - zero).astype(np.float32) * scale).astype(self.dtype)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.elementwise(node)
+        if self.axis is not None:
+            relations.pin(relations.axis(node.output, self.axis), "scales of a quantized axis")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Reductions, running sums, sorting, and sums over named axes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy import special
@@ -10,6 +13,10 @@ from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, normal_axis, operand
 from .dims import known
 
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
+
 
 @dataclass(frozen=True)
 class Reduce(Op):
@@ -17,6 +24,8 @@ class Reduce(Op):
 
     axes: tuple[int, ...] | None = None
     keepdims: bool = True
+    sums: ClassVar[bool] = False
+    """Whether zeros do not count (but for the divisor of a mean)."""
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
@@ -42,9 +51,22 @@ class Reduce(Op):
             else tuple(normal_axis(a, rank) for a in self.axes)
         )
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        axes = self._axes(x.type.rank)
+        kept = [a for k, a in enumerate(relations.axes(x)) if k not in axes]
+        relations.product(kept, relations.axes(node.output))
+        for k in axes:
+            if self.sums:
+                relations.contract(node, 0, relations.axis(x, k))
+            else:
+                relations.pin(relations.axis(x, k), self.name, permutable=True)
+
 
 class ReduceMean(Reduce):
     """Mean."""
+
+    sums = True
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.mean(x, axes, keepdims=self.keepdims))
@@ -52,6 +74,8 @@ class ReduceMean(Reduce):
 
 class ReduceSum(Reduce):
     """Sum."""
+
+    sums = True
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.sum(x, axes, keepdims=self.keepdims))
@@ -61,14 +85,14 @@ class ReduceMax(Reduce):
     """Greatest element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.max(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.max(x, axes, keepdims=self.keepdims, initial=_extreme(x, -1)))
 
 
 class ReduceMin(Reduce):
     """Least element."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(np.min(x, axes, keepdims=self.keepdims))
+        return np.asarray(np.min(x, axes, keepdims=self.keepdims, initial=_extreme(x, 1)))
 
 
 class ReduceProd(Reduce):
@@ -81,12 +105,16 @@ class ReduceProd(Reduce):
 class ReduceL1(Reduce):
     """Sum of absolute values."""
 
+    sums = True
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.sum(np.abs(x), axes, keepdims=self.keepdims))
 
 
 class ReduceL2(Reduce):
     """Square root of the sum of squares."""
+
+    sums = True
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.sqrt(np.sum(np.square(x), axes, keepdims=self.keepdims)))
@@ -95,12 +123,16 @@ class ReduceL2(Reduce):
 class ReduceSumSquare(Reduce):
     """Sum of squares."""
 
+    sums = True
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.sum(np.square(x), axes, keepdims=self.keepdims))
 
 
 class ReduceLogSum(Reduce):
     """Logarithm of the sum."""
+
+    sums = True
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.log(np.sum(x, axes, keepdims=self.keepdims)))
@@ -111,6 +143,14 @@ class ReduceLogSumExp(Reduce):
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(special.logsumexp(x, axes, keepdims=self.keepdims))
+
+
+def _extreme(x: Array, sign: int) -> float | int | bool:
+    """The least (``sign`` -1) or greatest number of a type: what no elements amount to."""
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype.name)
+        return int(limits.max if sign > 0 else limits.min)
+    return sign > 0 if x.dtype.kind == "b" else sign * np.inf
 
 
 @dataclass(frozen=True)
@@ -137,6 +177,12 @@ class ArgReduce(Op):
     def pick(self, x: Array) -> Array:
         """The first index along the axis."""
         raise NotImplementedError(self.name)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        axes = relations.axes(node.operands[0])
+        along = axes.pop(normal_axis(self.axis, len(axes)))
+        relations.pin(along, "counted by number")
+        relations.product(axes, relations.axes(node.output))
 
 
 class ArgMax(ArgReduce):
@@ -175,6 +221,38 @@ class CumSum(Op):
             np.moveaxis(y, self.axis, 0)[0] = 0
         return [np.ascontiguousarray(np.flip(y, self.axis)) if self.reverse else y]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.broadcast(node.operands[0], node.output)
+        relations.pin(relations.axis(node.output, self.axis), "a running sum")
+
+
+@dataclass(frozen=True)
+class CumProd(CumSum):
+    """Running product along ``axis``; ``exclusive`` leaves out the element itself."""
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        x = np.flip(x, self.axis) if self.reverse else x
+        y = np.cumprod(x, self.axis, dtype=x.dtype)
+        if self.exclusive:
+            y = np.roll(y, 1, self.axis)
+            np.moveaxis(y, self.axis, 0)[0] = 1
+        return [np.ascontiguousarray(np.flip(y, self.axis)) if self.reverse else y]
+
+
+class Det(Op):
+    """Determinants of the matrices in the last two axes."""
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        x = operand(ins, 0).type
+        if x.rank < 2 or x.shape[-1] != x.shape[-2]:
+            raise ValueError(f"{x} holds no square matrices")
+        return [TensorType(x.dtype, x.shape[:-2])]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        x = given(ins)
+        return [np.asarray(np.linalg.det(x)).astype(x.dtype)]
+
 
 @dataclass(frozen=True)
 class TopK(Op):
@@ -203,6 +281,16 @@ class TopK(Op):
         best = np.take(order, np.arange(self.k), self.axis)
         return [np.take_along_axis(x, best, self.axis), best.astype(np.int64)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        x = node.operands[0]
+        for k, axis in enumerate(relations.axes(x)):
+            for y in node.outputs:
+                if k == normal_axis(self.axis, x.type.rank):
+                    relations.pin(axis, "sorted and counted")
+                    relations.pin(relations.axis(y, k), "sorted and counted")
+                else:
+                    relations.same(axis, relations.axis(y, k))
+
 
 @dataclass(frozen=True)
 class Einsum(Op):
@@ -229,3 +317,12 @@ class Einsum(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         arrays = [given(ins, i) for i in range(len(ins))]
         return [np.asarray(np.einsum(self.equation, *arrays, optimize=True))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        left, _, right = self.equation.replace(" ", "").partition("->")
+        named = dict(zip(right, relations.axes(node.output), strict=True))
+        for i, (term, value) in enumerate(zip(left.split(","), node.operands, strict=True)):
+            for letter, axis in zip(term, relations.axes(value), strict=True):
+                if letter not in named and letter not in right:
+                    relations.contract(node, i, axis)
+                relations.same(named.setdefault(letter, axis), axis)

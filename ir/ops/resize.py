@@ -1,13 +1,20 @@
 """Resize: one line per coordinate rule, an interpolation matrix per axis."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, operand
 from .dims import known
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Resize(Op):
                 out = size if sizes[axis] == -1 else sizes[axis]
                 scale = out / size
             if out != size or scale != 1:
-                y = self._axis(y, axis, out, scale)
+                y = self.along(y, axis, self.positions(size, out, scale), scale)
         return [np.ascontiguousarray(y).astype(x.dtype)]
 
     def positions(self, size: int, out: int, scale: float) -> Array:
@@ -79,7 +86,8 @@ class Resize(Op):
             case "pytorch_half_pixel":
                 return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
             case "align_corners":
-                return i * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
+                exact = scale * size  # not rounded down, as ONNX's own cases have it
+                return i * (size - 1) / (exact - 1) if out > 1 else np.zeros(out)
             case "asymmetric":
                 return i / scale
         raise ValueError(
@@ -102,7 +110,10 @@ class Resize(Op):
 
     def weights(self, size: int, out: int, scale: float) -> Array:
         """The interpolation matrix of one axis, float64 ``[out, size]`` (linear and cubic)."""
-        at = self.positions(size, out, scale).astype(np.float64)
+        return self._weights_at(self.positions(size, out, scale), size, scale)
+
+    def _weights_at(self, at: Array, size: int, scale: float) -> Array:
+        at, out = at.astype(np.float64), len(at)
         support = 1 if self.mode == "linear" else 2
         stretch = max(1.0, 1 / scale) if self.antialias else 1.0
         reach = int(np.ceil(support * stretch))
@@ -149,12 +160,25 @@ class Resize(Op):
         far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
         return np.asarray(np.where(t <= 1, near, np.where(t < 2, far, 0)))
 
-    def _axis(self, y: Array, axis: int, out: int, scale: float) -> Array:
+    def along(self, y: Array, axis: int, at: Array, scale: float) -> Array:
+        """``y`` with ``axis`` sampled at positions ``at``."""
         size = y.shape[axis]
         if self.mode == "nearest":
-            at = self.positions(size, out, scale)
             return np.take(y, np.clip(self.nearest(at), 0, size - 1), axis)
         if self.mode not in ("linear", "cubic"):
             raise ValueError(f"mode {self.mode!r} is not supported")
         moved = np.moveaxis(y, axis, -1)
-        return np.moveaxis(np.matmul(moved, self.weights(size, out, scale).T), -1, axis)
+        return np.moveaxis(np.matmul(moved, self._weights_at(at, size, scale).T), -1, axis)
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        if self.scales is None and self.sizes is None:
+            relations.pin_all(node, "resized by data")
+            return
+        moved = self.moved_axes(x.shape, y.shape)
+        for k, (a, b) in enumerate(zip(relations.axes(x), relations.axes(y), strict=True)):
+            if k in moved:
+                relations.pin(a, "spatial position")
+                relations.pin(b, "spatial position")
+            else:
+                relations.same(a, b)

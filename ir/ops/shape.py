@@ -4,8 +4,11 @@ Where a shape is an operand that is not constant, the attribute is None and the 
 shape with symbols keeps both: the attribute for inference, the operand for evaluation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +16,10 @@ from .. import types
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, normal_axis, operand
 from .dims import known, plus, product, quotient
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node
 
 
 def unknown_shape(ins: Operands, index: int) -> types.Shape:
@@ -66,6 +73,12 @@ class Reshape(Op):
             shape = tuple(x.shape[i] if d == 0 else d for i, d in enumerate(shape))
         return [x.reshape(shape)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        if len(node.operands) > 1:
+            relations.pin_all(node, "reshaped by data")
+        else:
+            relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
+
 
 @dataclass(frozen=True)
 class Flatten(Op):
@@ -86,6 +99,9 @@ class Flatten(Op):
     def _at(self, rank: int) -> int:
         return rank if self.axis == rank else normal_axis(self.axis, rank)
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
+
 
 @dataclass(frozen=True)
 class Transpose(Op):
@@ -101,6 +117,10 @@ class Transpose(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.ascontiguousarray(given(ins).transpose(self.perm))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        for k, axis in enumerate(self.perm):
+            relations.same(relations.axis(node.operands[0], axis), relations.axis(node.output, k))
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,9 @@ class Squeeze(Op):
             return tuple(i for i, d in enumerate(shape) if d == 1)
         return tuple(normal_axis(a, len(shape)) for a in self.axes)
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
+
 
 @dataclass(frozen=True)
 class Unsqueeze(Op):
@@ -143,6 +166,9 @@ class Unsqueeze(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.expand_dims(given(ins), self.axes)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
 
 
 @dataclass(frozen=True)
@@ -171,6 +197,9 @@ class Concat(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.concatenate([given(ins, i) for i in range(len(ins))], self.axis)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.parts(node.output, node.operands, self.axis)
+
 
 @dataclass(frozen=True)
 class Split(Op):
@@ -190,6 +219,9 @@ class Split(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return list(np.split(given(ins), np.cumsum(self.sizes)[:-1], self.axis))
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.parts(node.operands[0], node.outputs, self.axis)
 
 
 @dataclass(frozen=True)
@@ -216,6 +248,12 @@ class Expand(Op):
         shape = np.broadcast_shapes(x.shape, static_shape(self.shape, ins, 1))
         return [np.broadcast_to(x, shape).copy()]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        if len(node.operands) > 1:
+            relations.pin_all(node, "expanded by data")
+        else:
+            relations.broadcast(node.operands[0], node.output)
+
 
 @dataclass(frozen=True)
 class Tile(Op):
@@ -236,6 +274,15 @@ class Tile(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.tile(given(ins), static_shape(self.repeats, ins, 1))]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        if self.repeats is None:
+            relations.pin_all(node, "repeated by data")
+            return
+        x, y = node.operands[0], node.output
+        for k, n in enumerate(self.repeats):
+            copies = relations.virtual("copies", n)
+            relations.product([copies, relations.axis(x, k)], [relations.axis(y, k)])
 
 
 @dataclass(frozen=True)
@@ -278,6 +325,12 @@ class ConstantOfShape(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.full(static_shape(self.shape, ins, 0), self.value, self.dtype)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        if node.operands:
+            relations.pin_all(node, "made by data")
+        else:
+            relations.axes(node.output)
+
 
 @dataclass(frozen=True)
 class Range(Op):
@@ -318,12 +371,16 @@ class DepthToSpace(Op):
             y = x.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
         return [y.reshape(n, c // (b * b), h * b, w * b)]
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.blocks(node.operands[0], node.output, self.blocksize, first=self.mode == "DCR")
+
 
 @dataclass(frozen=True)
 class SpaceToDepth(Op):
-    """Blocks of pixels to channels."""
+    """Blocks of pixels to channels; ``mode`` ``DCR`` or ``CRD``."""
 
     blocksize: int = 1
+    mode: str = "DCR"
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x, b = operand(ins, 0).type, self.blocksize
@@ -335,5 +392,9 @@ class SpaceToDepth(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x, b = given(ins), self.blocksize
         n, c, h, w = x.shape
-        y = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        y = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
         return [y.reshape(n, c * b * b, h // b, w // b)]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        relations.blocks(node.output, node.operands[0], self.blocksize, first=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from graphs import Builder
 
-from qc.passes import moments as module
 from qc.passes.linear import Linear
 from qc.passes.moments import Moments
 from qc.passes.rounding import BLOCK, balanced, second_order
+from qc.passes.windows import Windows
 
 
 def correlated(rng: np.random.Generator, width: int, count: int) -> np.ndarray:
@@ -73,7 +73,6 @@ def test_few_samples_do_not_lead_astray() -> None:
     ],
 )
 def test_moments_are_those_of_what_the_layer_sums(
-    monkeypatch: pytest.MonkeyPatch,
     channels: int,
     group: int,
     kernel: int,
@@ -82,14 +81,13 @@ def test_moments_are_those_of_what_the_layer_sums(
     pads: tuple[int, int, int, int],
 ) -> None:
     """Mean and variance of the results follow from the moments of the inputs."""
-    monkeypatch.setattr(module, "POSITIONS", 10_000)
     b = Builder((1, 6, 9, 8))
     w = b.normal(channels, 6 // group, kernel, kernel)
     y = b.op("Conv", b.x, w, group=group, strides=strides, dilations=dilations, pads=pads)
     graph = b.done(y)
     layer = Linear.of(graph.nodes[0])
     assert layer is not None
-    seen, results = Moments(layer), []
+    seen, results = Moments(layer, positions=10_000), []
     for feed in b.feeds(5):
         seen.add(feed["x"])
         results.append(y.producer.op.eval([feed["x"], w.data])[0])
@@ -119,11 +117,9 @@ def test_positions_are_few_and_spread_and_differ_between_samples() -> None:
     b.done(b.conv(b.x, 4))
     layer = Linear.of(b.graph.nodes[0])
     assert layer is not None
-    seen = Moments(layer)
-    first, x = seen._chosen(1600), b.feeds(1)[0]["x"]
-    seen.add(x)
-    second = seen._chosen(1600)
-    assert len(first) == module.POSITIONS == seen.count
+    windows, x = Windows(layer, 64), b.feeds(1)[0]["x"]
+    first, second = windows.choose(x), windows.choose(x)
+    assert len(first) == len(second) == 64
     assert first.max() > 1500
     assert first.min() < 100
     assert not np.array_equal(first, second)

@@ -45,9 +45,10 @@ def test_features_follow_the_cpu(name: str, has: str, lacks: str) -> None:
 
 
 def test_targets_without_code_generation_say_so() -> None:
-    with pytest.raises(TargetError, match=r"'cuda'.*not there yet"):
-        targets.load("cuda").check_available()
-    for name in ("x86", "arm", "arm-v7", "arm-v8", "arm-i8mm"):
+    foreign = host.host(frozenset(), "riscv64")
+    with pytest.raises(TargetError, match=r"'host'.*not there yet"):
+        foreign.check_available()
+    for name in targets.names():
         targets.load(name).check_available()
 
 
@@ -140,7 +141,9 @@ def test_missing_features_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "avx512vnni" in targets.missing_features(targets.load("x86-vnni"))
     assert targets.missing_features(["avx2", "amx-int8"]) == ["amx-int8"]
     assert targets.missing_features(targets.load("arm")) == ["a machine aarch64 (this is x86_64)"]
+    monkeypatch.setattr(host, "compute_capability", lambda: 75)
     assert targets.missing_features(targets.load("cuda")) == ["a CUDA device sm_80"]
+    assert targets.missing_features(targets.load("cuda-sm75")) == []
 
 
 def test_plugins_are_found_and_duplicates_refused(

@@ -6,6 +6,9 @@ from .amx import Amx
 from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
 from .avx2 import avx2
 from .conv import ConvWorkload, collapse, runs_of
+from .cuda.depthwise import Depthwise as CudaDepthwise
+from .cuda.imma import Imma
+from .cuda.tile import Tile
 from .depthwise import Depthwise
 from .depthwise_columns import DepthwiseColumns
 from .depthwise_fp32 import DepthwiseFloat
@@ -20,6 +23,7 @@ from .vnni import avx_vnni, vnni
 from .x86 import X86
 
 _AMX_PIXELS = 4
+_IMMA_PIXELS = 8
 
 
 VERSION = 1
@@ -31,11 +35,13 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
     """All templates worth measuring, by name, the best guess first.
 
     ``features``: names as of LLVM ("amx-int8", "avx512vnni", "avx512vbmi", "avx512f", "avxvnni",
-    "avx2"; "neon", "dotprod", "i8mm", on armv7 "vfp4"). Raises ValueError for a cpu with neither
-    AVX2 nor NEON.
+    "avx2"; "neon", "dotprod", "i8mm", on armv7 "vfp4"; of CUDA "dp4a", "imma"). Raises ValueError
+    for a cpu with neither AVX2 nor NEON.
     """
     if "neon" in features:
         return _arm(workload, features)
+    if "dp4a" in features:
+        return _cuda(workload, features)
     if "avx2" not in features:
         raise ValueError(
             f"no kernel template for a cpu with neither avx2 nor neon: {sorted(features)}"
@@ -83,6 +89,20 @@ def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template
     dots = template(steps[0])
     better = cost < dots.cost(workload, default_knobs(dots, workload))
     return {"smmla": matrices, **found} if better else {**found, "smmla": matrices}
+
+
+def _cuda(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
+    if isinstance(workload, DepthwiseWorkload):
+        if isinstance(workload.epilogue, FloatEpilogue):
+            return {"depthwise-fmaf": CudaDepthwise(1)}
+        return {"depthwise-dp4a": CudaDepthwise(4)}
+    if isinstance(workload.epilogue, FloatEpilogue):
+        return {"fmaf": Tile(1)}
+    found: dict[str, Template] = {"dp4a": Tile(4)}
+    if "imma" not in features:
+        return found
+    rows = workload.pixels
+    return {"imma": Imma(), **found} if rows >= _IMMA_PIXELS else {**found, "imma": Imma()}
 
 
 def _arm_v7(workload: ConvWorkload) -> dict[str, Template]:

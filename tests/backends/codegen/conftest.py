@@ -31,7 +31,18 @@ def everything_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     )
 
 
-@pytest.fixture(scope="session", params=["x86", "x86-amx", "arm-v7", "arm-v8", "arm", "arm-i8mm"])
+@pytest.fixture(scope="session")
+def everything_on_cuda(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """All networks for tensor cores: on the device, else emulated."""
+    return compile_networks(
+        "cuda", [*LAYERS, *OTHERS, *ISLANDS], tmp_path_factory.mktemp("cuda") / "out"
+    )
+
+
+@pytest.fixture(
+    scope="session",
+    params=["x86", "x86-amx", "arm-v7", "arm-v8", "arm", "arm-i8mm", "cuda-sm75"],
+)
 def layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The networks that use the kernel templates, for the other targets."""
     return compile_networks(request.param, [*LAYERS], tmp_path_factory.mktemp("layers") / "out")

@@ -8,7 +8,7 @@ import numpy as np
 from qc.ir.graph import Graph, Value
 from qc.ir.ops import activation as act
 from qc.ir.ops import elementwise as ew
-from qc.ir.ops import index, integer, logic, nn, norm, resize, shape
+from qc.ir.ops import index, integer, logic, nn, norm, pool, resize, shape
 from qc.ir.ops import reduce as red
 from qc.ir.ops.base import Op
 from qc.ir.ops.integer_resize import QResize
@@ -227,10 +227,10 @@ def pools(n: Net) -> None:
     n.real(n.add(average((3, 3), (2, 2), (1,) * 4, counts, 120, POOL, 15), x))
     counts = ((4, 8192), (2, 16384), (1, 32768))
     n.real(n.add(average((2, 2), (2, 2), (0,) * 4, counts, 120, POOL, 15, ceil_mode=True), x))
-    n.real(n.add(nn.MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), x))
-    n.real(n.add(nn.MaxPool((3, 3), (2, 2), (0, 0, 0, 0), ceil_mode=True), x))
-    n.real(n.add(nn.MaxPool((2, 2), (1, 1), (1, 1, 1, 1), (2, 2)), x))
-    n.real(n.conv(n.add(nn.MaxPool((2, 2), (2, 2)), n.conv(x, 20)), 16))
+    n.real(n.add(pool.MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), x))
+    n.real(n.add(pool.MaxPool((3, 3), (2, 2), (0, 0, 0, 0), ceil_mode=True), x))
+    n.real(n.add(pool.MaxPool((2, 2), (1, 1), (1, 1, 1, 1), (2, 2)), x))
+    n.real(n.conv(n.add(pool.MaxPool((2, 2), (2, 2)), n.conv(x, 20)), 16))
     wide_codes(n)
     p = n.add(whole, n.conv(x, 48))
     n.out(n.dense(n.add(shape.Flatten(1), p), 10, E(dtype="float32")))
@@ -327,8 +327,8 @@ def float_reductions(n: Net) -> None:
     ops = [
         red.ReduceMean((2, 3)), red.ReduceSum((1,), False), red.ReduceMax((3,)),
         red.ReduceL2((2,)), red.ArgMax(1), norm.Softmax(1), norm.Softmax(-1), norm.LogSoftmax(2),
-        nn.GlobalAveragePool(), nn.MaxPool((3, 3), (2, 2), (1,) * 4),
-        nn.AveragePool((3, 3), (2, 2), (1,) * 4), resize.Resize("linear", scales=(1, 1, 2, 2)),
+        pool.GlobalAveragePool(), pool.MaxPool((3, 3), (2, 2), (1,) * 4),
+        pool.AveragePool((3, 3), (2, 2), (1,) * 4), resize.Resize("linear", scales=(1, 1, 2, 2)),
         resize.Resize("cubic", sizes=(1, 6, 5, 13)),
     ]  # fmt: skip
     for op in ops:
@@ -354,7 +354,7 @@ def float_layers(n: Net) -> None:
     t = n.floats(2, 5, 24)
     n.out(n.add(nn.MatMul(), t, n.real_const(24, 10)))
     lengths = n.add(nn.MatMul(), t, n.real_const(24, 20))
-    n.out(n.add(nn.GlobalAveragePool(), n.add(act.Relu(), lengths)), lengths)
+    n.out(n.add(pool.GlobalAveragePool(), n.add(act.Relu(), lengths)), lengths)
     n.out(n.add(nn.MatMul(), t, n.add(shape.Transpose((0, 2, 1)), t)))
     f = n.add(shape.Flatten(1), x)
     n.out(n.add(nn.Gemm(trans_b=True), f, n.real_const(10, 378), n.real_const(10)))

@@ -12,7 +12,7 @@ from networks import Net
 
 from qc.ir.graph import Value
 from qc.ir.ops import elementwise as ew
-from qc.ir.ops import index, integer, nn, resize, shape
+from qc.ir.ops import index, integer, pool, resize, shape
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Walk:
         pads = (1, 1, 1, 1) if self.rng.random() < 0.5 else (0, 0, 0, 0)
         stride = self.one((1, 2))
         return self.net.add(
-            nn.MaxPool((3, 3), (stride, stride), pads, ceil_mode=bool(self.int(0, 1))), x
+            pool.MaxPool((3, 3), (stride, stride), pads, ceil_mode=bool(self.int(0, 1))), x
         )
 
     def mean_pool(self, x: Value) -> Value:

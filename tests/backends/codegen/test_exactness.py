@@ -36,6 +36,11 @@ def test_every_network_on_arm(everything_on_arm: Compiled, name: str) -> None:
     check(everything_on_arm, name)
 
 
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
+def test_every_network_on_cuda(everything_on_cuda: Compiled, name: str) -> None:
+    check(everything_on_cuda, name)
+
+
 @pytest.mark.parametrize("name", [*LAYERS])
 def test_layers_on_every_instruction_set(layers: Compiled, name: str) -> None:
     check(layers, name)
@@ -49,3 +54,8 @@ def test_float_islands(everything: Compiled, name: str) -> None:
 @pytest.mark.parametrize("name", [*ISLANDS])
 def test_float_islands_on_arm(everything_on_arm: Compiled, name: str) -> None:
     check_islands(everything_on_arm, name)
+
+
+@pytest.mark.parametrize("name", [*ISLANDS])
+def test_float_islands_on_cuda(everything_on_cuda: Compiled, name: str) -> None:
+    check_islands(everything_on_cuda, name)

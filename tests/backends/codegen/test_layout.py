@@ -63,3 +63,8 @@ def test_halo_covers_what_it_has_grown_to() -> None:
     assert halo == Halo((1, 3), (0, 2))
     assert halo.covers((1, 0, 0, 1))
     assert not halo.covers((2, 0, 0, 0))
+
+
+def test_a_scalar_is_stored_as_one_element() -> None:
+    assert Strided.dense("int64", (1,)).broadcast(()) == Strided("int64", (), ())
+    assert Strided.dense("int64", (1,)).broadcast((2, 3)).strides == (0, 0)

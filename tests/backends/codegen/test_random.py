@@ -13,7 +13,7 @@ TOGETHER = 10
 
 
 @pytest.mark.parametrize("first", range(FIRST, LAST, TOGETHER))
-@pytest.mark.parametrize("target", ["x86", "x86-amx"])
+@pytest.mark.parametrize("target", ["x86", "x86-amx", "cuda", "cuda-sm75"])
 def test_random_networks(target: str, first: int, tmp_path: Path) -> None:
     seeds = range(first, min(first + TOGETHER, LAST))
     made = compile_all(target, {str(s): random_network(s) for s in seeds}, tmp_path / "out")

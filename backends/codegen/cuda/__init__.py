@@ -1,0 +1,1 @@
+"""CUDA: kernels as source, the host code that launches them, and a device that is emulated."""

@@ -1,0 +1,293 @@
+"""``prune-channels``: coupled channels go until a budget is met; layers that stay make up for it.
+
+1. The coupling analysis finds the groups of channels that can go together.
+2. A criterion orders the channels of each group: ``obs`` (by the error that their removal causes
+   once the other columns are updated), ``l1``, ``l2`` (by the size of their weights).
+3. An allocation decides how many go where: ``uniform``, ``ranked`` (by importance per cost over
+   all groups), ``rate-distortion`` (by measured distortion of the outputs); ``auto`` takes the
+   better one of the last two, as measured after compensation.
+4. Layers are compensated: ``joint`` (fitted at once), ``sequential`` (then once more in order, on
+   what the pruned network really gives them), or ``none``.
+
+Sources: see the modules of ``passes/pruning``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.actions import delete, mask
+from ..ir.coupling import ChannelGroup, Coupling
+from ..ir.errors import PassError, PreconditionError, nearest
+from ..ir.graph import Graph
+from ..ir.types import Array
+from ..ir.untie import tie, untie
+from .base import Kind, Pass, Statistics
+from .context import Context, Feed
+from .moments import Moments
+from .pruning.allocation import Limits, ranked, rate_distortion, refill, uniform
+from .pruning.budget import UNITS, Budget
+from .pruning.compensate import POSITIONS, WIDEST, assign, joint, sequential
+from .pruning.distortion import Distortion
+from .pruning.importance import AGGREGATES, MAGNITUDES, magnitudes, normalize
+from .pruning.obs import eliminate
+from .pruning.readers import Reader, add_biases, readers
+from .streaming import stream
+
+CHOICES = {
+    "criterion": ("obs", *MAGNITUDES),
+    "aggregate": tuple(AGGREGATES),
+    "normalize": ("auto", "none", "mean", "sum", "max", "gauss", "lamp"),
+    "allocation": ("auto", "uniform", "ranked", "rate-distortion"),
+    "compensate": ("sequential", "joint", "none"),
+}
+JUDGE = 4
+"""Every fourth sample judges what the others are fitted to."""
+
+LEVELS = 8
+"""Counts of channels for which a group's distortion is measured."""
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """Remove channels until a fraction of ``macs``, ``parameters`` or ``bytes`` is left.
+
+    ``aggregate`` and ``normalize`` say how magnitudes of weights become importances (see
+    ``pruning.importance``); ``samples`` of the calibration data are used, ``curve_samples`` for
+    distortion curves; groups keep at least ``min_channels`` and a multiple of ``round_to``;
+    ``only`` and ``skip`` are patterns of weights, separated by commas.
+    """
+
+    macs: float = 1.0
+    parameters: float = 1.0
+    bytes: float = 1.0
+    criterion: str = "obs"
+    aggregate: str = "mean"
+    normalize: str = "auto"
+    allocation: str = "auto"
+    compensate: str = "sequential"
+    samples: int = 256
+    curve_samples: int = 64
+    min_channels: int = 1
+    round_to: int = 1
+    only: str = "*"
+    skip: str = ""
+
+    name: ClassVar[str] = "prune-channels"
+    kind: ClassVar[Kind] = Kind.LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
+
+    def __post_init__(self) -> None:
+        for field, known in CHOICES.items():
+            if (value := getattr(self, field)) not in known:
+                raise PreconditionError(
+                    f"{self.name}: {field} {value!r} is unknown; {nearest(value, known)}"
+                )
+        given = [u for u in UNITS if getattr(self, u) != 1]
+        if len(given) > 1:
+            raise PreconditionError(f"{self.name}: give one of {', '.join(given)}, not several")
+        if any(not 0 < getattr(self, u) <= 1 for u in given):
+            raise PreconditionError(
+                f"{self.name}: {given[0]} is the fraction kept, above 0 and at most 1"
+            )
+        if min(self.samples, self.curve_samples, self.min_channels, self.round_to) < 1:
+            raise PreconditionError(
+                f"{self.name}: samples, curve_samples, min_channels and round_to are at least 1"
+            )
+
+    @property
+    def unit(self) -> str:
+        """What the budget counts."""
+        return next((u for u in UNITS if getattr(self, u) != 1), "macs")
+
+    def apply(self, graph: Graph, context: Context) -> Statistics:
+        """Prune ``graph`` in place; statistics of what went."""
+        fraction = getattr(self, self.unit)
+        if fraction == 1:
+            return {"rewrites": 0}
+        work = graph.copy()
+        untie(work)
+        add_biases(work)
+        pruning = _Pruning(self, work, context, fraction)
+        small, chosen = pruning.run()
+        tie(small)
+        small.properties |= graph.properties
+        removed = int((pruning.budget.sizes - chosen).sum())
+        graph.become(small)
+        return {
+            "rewrites": removed,
+            "groups": len(pruning.groups),
+            "channels": int(pruning.budget.sizes.sum()),
+            self.unit: round(pruning.budget.cost(chosen) / pruning.limits.whole, 4),
+            "distortion": round(pruning.best, 6),
+        }
+
+
+class _Pruning:
+    """One run of the pass over one graph."""
+
+    def __init__(self, how: PruneChannels, graph: Graph, context: Context, part: float) -> None:
+        self.how, self.graph = how, graph
+        self.coupling = coupling = Coupling(graph)
+        self.groups = [g for g in coupling.deletable() if self._wanted(g)]
+        if not self.groups:
+            raise PassError(_nothing(coupling))
+        self.budget = Budget(coupling, self.groups, how.unit)
+        sizes = self.budget.sizes
+        least = np.minimum(np.maximum(how.min_channels, how.round_to), sizes)
+        step = np.full(len(sizes), how.round_to)
+        self.limits = Limits(self.budget, part * self.budget.cost(sizes), least, step)
+        self.limits.check()
+        self.feeds: list[Feed] = list(islice(context.feeds(how.name), how.samples))
+        self.readers = readers(coupling)
+        judges = self.feeds[::JUDGE][: how.curve_samples]
+        seen = {id(f) for f in judges} if len(self.feeds) > JUDGE else set()
+        self.fitted = [f for f in self.feeds if id(f) not in seen]
+        self.context = replace(context, calibration=self.fitted)
+        self.distortion = Distortion(graph, self.context, judges)
+        self.moments = self._moments()
+        self.best = float("inf")
+
+    def run(self) -> tuple[Graph, Array]:
+        """The pruned graph and how many channels of each group stay."""
+        found = [self._order(g) for g in self.groups]
+        orders, gains = [f[0] for f in found], [f[1] for f in found]
+        candidates = self._allocations(orders, gains)
+        graphs = [self._pruned(orders, kept, self.fitted) for kept in candidates]
+        errors = [self.distortion.of(small) for small in graphs]
+        best = int(np.argmin(errors))
+        self.best = errors[best]
+        return graphs[best], candidates[best]
+
+    def _wanted(self, group: ChannelGroup) -> bool:
+        names = [p.value.name for p in group.weights]
+        only = any(fnmatchcase(n, p) for n in names for p in self.how.only.split(","))
+        return only and not any(fnmatchcase(n, p) for n in names for p in self.how.skip.split(","))
+
+    def _moments(self) -> dict[str, Moments]:
+        """Moments of the inputs of the layers that may lose some."""
+        loses = np.zeros(self.coupling.count, bool)
+        loses[np.concatenate([g.channels for g in self.groups])] = True
+        found = {
+            r.name: Moments(r.layer, POSITIONS)
+            for r in self.readers
+            if r.dropped(loses).any() and _width(r) <= WIDEST
+        }
+        values = [(m.layer.node.operands[0].name, m) for m in found.values()]
+        stream(self.graph, self.context, values, "observe inputs")
+        return found
+
+    def _order(self, group: ChannelGroup) -> tuple[Array, Array]:
+        """Components by importance, the least important first, and what each removal loses."""
+        how = self.how
+        mine = [r for r in self.readers if r.name in self.moments]
+        mine = [r for r in mine if np.isin(r.elements, group.channels).any()]
+        if how.criterion == "obs" and mine:
+            order, gains = eliminate(group, mine, self.moments)
+            scale = "none" if how.normalize == "auto" else how.normalize
+            return order, np.append(normalize(gains[:-1], scale), np.inf)
+        criterion = "l2" if how.criterion == "obs" else how.criterion
+        scores = magnitudes(self.coupling, group, criterion, how.aggregate)
+        scores = normalize(scores, "mean" if how.normalize == "auto" else how.normalize)
+        rising = np.argsort(scores, kind="stable")
+        return group.channels[rising], np.append(scores[rising][:-1], np.inf)
+
+    def _allocations(self, orders: Sequence[Array], gains: list[Array]) -> list[Array]:
+        """Counts that meet the budget, one for each way that is tried."""
+        how, found = self.how.allocation, []
+        if how == "uniform":
+            found.append(uniform(self.limits))
+        if how in ("ranked", "auto"):
+            found.append(ranked(self.limits, self._per_cost(gains)))
+        if how in ("rate-distortion", "auto"):
+            curves = self._curves(orders)
+            found.append(rate_distortion(self.limits, curves))
+            if (inner := self._inner(curves)) is not None:
+                found.append(inner)
+        return [refill(self.limits, kept, gains) for kept in found]
+
+    def _inner(self, curves: list[Array]) -> Array | None:
+        """Without the groups that sums tie together, if that is possible and any are.
+
+        A residual stream passes every layer, and what it loses cannot be made up for behind it.
+        """
+        sums = [v for n in self.graph.nodes if n.op.name == "Add" for v in n.operands]
+        tied = {id(v) for v in sums if not v.is_constant}
+        streams = np.array([any(id(p.value) in tied for p in g.places) for g in self.groups])
+        least = np.where(streams, self.budget.sizes, self.limits.least)
+        inner = replace(self.limits, least=least)
+        if not streams.any() or not inner.fits(least):
+            return None
+        return rate_distortion(inner, curves)
+
+    def _per_cost(self, gains: list[Array]) -> list[Array]:
+        """Importances over what removing a channel of each group saves in the whole network."""
+        sizes, out = self.budget.sizes, []
+        whole = self.budget.cost(sizes)
+        for g, own in enumerate(gains):
+            trial = sizes.copy()
+            trial[g] -= 1
+            out.append(own * whole / max(whole - self.budget.cost(trial), 1e-30))
+        return out
+
+    def _curves(self, orders: Sequence[Array]) -> list[Array]:
+        """Distortion of the outputs by how many channels of each group stay, the others whole."""
+        progress, out = self.context.progress, []
+        if progress is not None:
+            progress.start("distortion curves", len(orders))
+        for order in orders:
+            size = len(order)
+            counts = np.unique(np.round(np.arange(1, LEVELS) / LEVELS * size).astype(int))
+            counts = counts[(counts > 0) & (counts < size)]
+            errors = []
+            for removed in counts:
+                gone = np.zeros(self.coupling.count, bool)
+                gone[order[:removed]] = True
+                masked = mask(self.coupling, gone)
+                if self.how.compensate != "none":
+                    assign(masked, joint(self.coupling, self.readers, self.moments, gone))
+                errors.append(self.distortion.of(masked))
+            xs, ys = [0, *counts, size], [0.0, *errors, 2 * max(errors, default=1.0)]
+            curve = np.interp(np.arange(size + 1), xs, np.maximum.accumulate(ys))
+            out.append(curve[::-1])
+            if progress is not None:
+                progress.advance()
+        if progress is not None:
+            progress.done()
+        return out
+
+    def _pruned(self, orders: Sequence[Array], kept: Array, feeds: Sequence[Feed]) -> Graph:
+        """The graph without the least important channels, compensated on ``feeds``."""
+        gone = np.zeros(self.coupling.count, bool)
+        for order, count in zip(orders, kept, strict=True):
+            gone[order[: len(order) - int(count)]] = True
+        small = delete(self.coupling, gone)
+        if self.how.compensate == "joint":
+            data = joint(self.coupling, self.readers, self.moments, gone)
+            assign(small, {n: self._kept(n, array, gone) for n, array in data.items()})
+        elif self.how.compensate == "sequential":
+            sequential(self.coupling, small, gone, self.context, feeds)
+        return small
+
+    def _kept(self, name: str, array: Array, gone: Array) -> Array:
+        for axis, stays in enumerate(self.coupling.keeps(self.graph[name], gone)):
+            if not stays.all():
+                array = np.compress(stays, array, axis)
+        return array
+
+
+def _width(reader: Reader) -> int:
+    w = reader.layer.weights()
+    return int(w.shape[2] * w.shape[3])
+
+
+def _nothing(coupling: Coupling) -> str:
+    found = [g for g in coupling.groups if g.weights and len(g) > 1]
+    why = ", ".join(sorted({f"{g.name} ({g.pinned})" for g in found if g.pinned})[:5])
+    return f"no channels can be deleted: {why or 'the network has no weights'}"

@@ -1,0 +1,41 @@
+"""How far a changed network's outputs are from the float network's, on a few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...ir.graph import Graph, Value
+from ...ir.types import Array
+from ..context import Context, Feed
+
+_SATURATING = ("Softmax", "LogSoftmax", "Sigmoid")
+
+
+class Distortion:
+    """Compares with the outputs of ``real``; what saturates is judged by what goes into it."""
+
+    def __init__(self, real: Graph, context: Context, feeds: Sequence[Feed]) -> None:
+        self.context, self.feeds = context, feeds
+        self.names = list(dict.fromkeys(_judged(v).name for v in real.outputs if v.type.is_float))
+        self._reference = self._run(real)
+        self._power = [max(float(np.square(a).mean()), 1e-30) for a in self._reference]
+
+    def of(self, graph: Graph) -> float:
+        """Mean square error over mean square, the mean of all outputs."""
+        pairs = zip(self._reference, self._run(graph), strict=True)
+        errors = [float(np.square(a - b).mean()) for a, b in pairs]
+        return float(np.mean([e / p for e, p in zip(errors, self._power, strict=True)]))
+
+    def _run(self, graph: Graph) -> list[Array]:
+        run = self.context.open(graph, self.names)
+        found = [run(feed) for feed in self.feeds]
+        return [np.stack([f[name] for f in found]).astype(np.float64) for name in self.names]
+
+
+def _judged(value: Value) -> Value:
+    maker = value.producer
+    if maker is not None and maker.op.name in _SATURATING:
+        return maker.operands[0]
+    return value

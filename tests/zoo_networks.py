@@ -1,0 +1,44 @@
+"""Networks of the zoo as the passes see them; tests skip where there is no zoo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qc.data import InputSpec
+from qc.ir.graph import Graph
+from qc.ir.untie import untie
+from qc.loading import load_concrete
+from qc.passes.canonicalize import Canonicalize
+from qc.passes.context import Context
+
+ZOO = Path(os.environ.get("QC_ZOO") or Path(__file__).parents[2] / "shared" / "zoo") / "models"
+
+
+def network(name: str) -> Graph:
+    """A network in canonical form, without constants that layers share by accident."""
+    graph = load_concrete(ZOO / f"{name}.onnx", {}, _shown).copy()
+    Canonicalize().apply(graph, Context())
+    untie(graph)
+    return graph
+
+
+def _shown(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
+    """A batch of one, sequences of 128."""
+    return {
+        s.name: [d if isinstance(d, int) else (1, 128)[i > 0] for i, d in enumerate(s.shape)]
+        for s in specs
+    }
+
+
+def random_feed(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Normal numbers, and small indices for integer inputs."""
+    return {
+        v.name: rng.standard_normal(v.shape).astype(v.type.dtype)
+        if v.type.is_float
+        else rng.integers(0, 60, v.shape).astype(v.type.dtype)
+        for v in graph.inputs
+    }
