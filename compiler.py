@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -33,6 +31,7 @@ from .passes.ledger import Ledger
 from .passes.manager import PassManager
 from .passes.recipe import Recipe, default_recipe, load_recipe
 from .progress import Progress, Silent
+from .provenance import sha256, versions
 from .report import Facts, Report
 from .targets import Target, missing_features
 from .targets import load as load_target
@@ -54,7 +53,6 @@ log = logging.getLogger(__name__)
 
 Data = str | Path | Iterable[Mapping[str, Array]]
 QDQ_MODEL = "model.qdq.onnx"
-_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -384,23 +382,3 @@ def _device_notes(manifest: Facts, target: Target) -> list[str]:
         "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
         "against float (choose-precision).",
     ]
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide what comes out."""
-    out = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            out[name] = version(name)
-        except PackageNotFoundError:
-            out[name] = "not installed"
-    return out
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
