@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,17 @@ _CHECKS = ("_assert_scalar", "_assert_async", "_assert_tensor_metadata", "sym_co
            "sym_constrain_range_for_size")  # fmt: skip
 _OWN = ("aten", "prims", "prim", "higher_order")
 
-_SIZES: dict[Callable[..., object], type[Op]] = {
-    operator.add: Add,
-    operator.floordiv: Div,
-    operator.mod: Mod,
-    operator.mul: Mul,
-    operator.neg: Neg,
-    operator.sub: Sub,
-    max: Max,
-    min: Min,
+_SIZES: dict[str, type[Op]] = {
+    "add": Add,
+    "floordiv": Div,
+    "mod": Mod,
+    "mul": Mul,
+    "neg": Neg,
+    "sub": Sub,
+    "sym_max": Max,
+    "sym_min": Min,
 }
+"""Functions of sizes: those of ``operator`` and torch's own."""
 
 
 def load(program: ExportedProgram) -> Graph:
@@ -178,19 +179,13 @@ class _Importer:
         return item
 
     def _convert(self, call: Call) -> object:
-        packet, _, overload = str(call.target).partition(".")[2].partition(".")
-        namespace = str(getattr(call.target, "namespace", ""))
-        if packet in _CHECKS:
+        if _is_check(call):
             return None
-        if call.op == "call_function" and call.target in _SIZES:
-            return self._size(call)
-        rule = RULES.get(f"{packet}.{overload}") if namespace == "aten" else None
-        if rule is None and (namespace in _OWN or not hasattr(call.target, "_schema")):
-            if namespace == "" and not call.users:
-                return None
-            checks = (str(u.target).partition(".")[2].partition(".")[0] for u in call.users)
-            if namespace == "" and all(c in _CHECKS for c in checks):
-                return None
+        if not hasattr(call.target, "_schema"):
+            return self._function(call)
+        namespace, _, name = str(call.target).partition(".")
+        rule = RULES.get(name) if namespace == "aten" else None
+        if rule is None and namespace in _OWN:
             raise Unsupported("")
         arguments = self._arguments(call)
         if arguments is None:
@@ -205,12 +200,12 @@ class _Importer:
         except (VerifyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise FrontendError(f"{site.where}: {error}") from error
         _check(site, found)
-        if not hasattr(call.meta["val"], "dtype") and not isinstance(
-            call.meta["val"], list | tuple
-        ):
-            assert found[0] is not None
-            return Size(found[0])
-        return list(found) if isinstance(call.meta["val"], list | tuple) else found[0]
+        if isinstance(call.meta["val"], list | tuple):
+            return list(found)
+        if site.types[0] is not None:
+            return found[0]
+        assert found[0] is not None
+        return Size(found[0])
 
     def _arguments(self, call: Call) -> dict[str, object] | None:
         """The arguments by their names in the schema; None where one was lost."""
@@ -238,8 +233,13 @@ class _Importer:
             return [self._argument(i) for i in item]
         return self.env.get(item, item)
 
-    def _size(self, call: Call) -> object:
-        """Arithmetic on sizes, ``int64[1]``."""
+    def _function(self, call: Call) -> object:
+        """Arithmetic on sizes, ``int64[1]``; nothing for what only a check reads."""
+        name = getattr(call.target, "__name__", "")
+        if name not in _SIZES:
+            if all(map(_is_check, call.users)):
+                return None
+            raise Unsupported("")
         items = [self._argument(a) for a in call.args]
         if any(isinstance(i, _Lost) for i in items):
             return _Lost()
@@ -249,8 +249,7 @@ class _Importer:
             i.value if isinstance(i, Size) else self.builder.constant(np.asarray([i], np.int64))
             for i in items
         ]
-        op = _SIZES[call.target]()
-        return Size(self.builder.emit(op, operands, [call.name])[0])
+        return Size(self.builder.emit(_SIZES[name](), operands, [call.name])[0])
 
     def _opaque(self, site: Site, domain: str) -> list[Value]:
         """A custom op, kept without its meaning; its tensors are operands, the rest settings."""
@@ -307,6 +306,11 @@ class _Importer:
         if not values:
             raise FrontendError("forward returns no tensor")
         self.graph.outputs = values
+
+
+def _is_check(call: Call) -> bool:
+    """Whether ``call`` only looks at sizes, and raises where they are not what was promised."""
+    return str(call.target).partition(".")[2].partition(".")[0] in _CHECKS
 
 
 def _results(found: object) -> list[object]:

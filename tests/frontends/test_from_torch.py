@@ -603,6 +603,22 @@ def test_half_precision_is_computed_in_float32(half, boundary):
     assert np.abs(got.astype(np.float32) - want).max() < (2e-3 if boundary == "float16" else 1e-5)
 
 
+def test_arithmetic_on_symbolic_dimensions():
+    class Halves(nn.Module):
+        def forward(self, x):
+            n = x.shape[1]
+            a = x[:, : n // 2].sum(1)
+            torch._check(n < 100)
+            return a + x.reshape(-1).mean() * (n - 1) + x.new_ones(max(n - 1, 1), 4)[0]
+
+    module, half = Halves(), torch.export.Dim("half", min=3, max=32)
+    graph = imported(module, (normal(2, 8, 4),), dynamic_shapes=({1: 2 * half},))
+    assert graph.inputs[0].type.shape == (2, "x.1", 4)
+    x = normal(2, 10, 4)
+    got = evaluate(bind(graph, {"x": (2, 10, 4)}), {"x": x.numpy()})["output"]
+    assert_same(got, module(x), "output")
+
+
 def test_symbolic_dimensions():
     class Attend(nn.Module):
         def __init__(self):
