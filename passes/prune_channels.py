@@ -163,11 +163,10 @@ class _Pruning:
         found = [self._order(g) for g in self.groups]
         orders, gains = [f[0] for f in found], [f[1] for f in found]
         candidates = self._allocations(orders, gains)
-        graphs = [self._pruned(orders, kept, self.fitted) for kept in candidates]
-        errors = [self.distortion.of(small) for small in graphs]
+        errors = [self.distortion.of(self._pruned(orders, k, self.fitted)) for k in candidates]
         best = int(np.argmin(errors))
-        self.best = errors[best]
-        return graphs[best], candidates[best]
+        self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
+        return self._pruned(orders, candidates[best], self.feeds), candidates[best]
 
     def _wanted(self, group: ChannelGroup) -> bool:
         names = [p.value.name for p in group.weights]
