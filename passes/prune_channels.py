@@ -9,6 +9,8 @@
 4. Layers are compensated: ``joint`` (fitted at once), ``sequential`` (then once more in order, on
    what the pruned network really gives them), or ``none``.
 
+Without calibration data images are made up (``pruning.synthetic``); the ledger says so.
+
 Sources: see the modules of ``passes/pruning``.
 """
 
@@ -38,6 +40,7 @@ from .pruning.distortion import Distortion
 from .pruning.importance import AGGREGATES, MAGNITUDES, magnitudes, normalize
 from .pruning.obs import eliminate
 from .pruning.readers import Reader, add_biases, readers
+from .pruning.synthetic import synthetic
 from .streaming import stream
 
 CHOICES = {
@@ -130,6 +133,7 @@ class PruneChannels(Pass):
             "channels": int(pruning.budget.sizes.sum()),
             self.unit: round(pruning.budget.cost(chosen) / pruning.limits.whole, 4),
             "distortion": round(pruning.best, 6),
+            "data": "synthetic" if pruning.made_up else "calibration",
         }
 
 
@@ -148,7 +152,8 @@ class _Pruning:
         step = np.full(len(sizes), how.round_to)
         self.limits = Limits(self.budget, part * self.budget.cost(sizes), least, step)
         self.limits.check()
-        self.feeds: list[Feed] = list(islice(context.feeds(how.name), how.samples))
+        self.made_up = context.calibration is None
+        self.feeds = self._feeds(context)
         self.readers = readers(coupling)
         judges = self.feeds[::JUDGE][: how.curve_samples]
         seen = {id(f) for f in judges} if len(self.feeds) > JUDGE else set()
@@ -167,6 +172,12 @@ class _Pruning:
         best = int(np.argmin(errors))
         self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
         return self._pruned(orders, candidates[best], self.feeds), candidates[best]
+
+    def _feeds(self, context: Context) -> list[Feed]:
+        """Calibration data, or what stands in for it."""
+        if self.made_up:
+            return synthetic(self.graph, context, self.how.samples)
+        return list(islice(context.feeds(self.how.name), self.how.samples))
 
     def _wanted(self, group: ChannelGroup) -> bool:
         names = [p.value.name for p in group.weights]

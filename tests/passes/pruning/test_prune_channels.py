@@ -15,6 +15,7 @@ from qc.ir.evaluate import evaluate
 from qc.ir.verify import verify
 from qc.passes import Context, PassManager
 from qc.passes.measure import macs, parameters, weight_bytes
+from qc.passes.pruning.synthetic import synthetic
 from qc.passes.table import make_pass
 
 
@@ -132,3 +133,30 @@ def test_what_was_kept_is_known_and_drawn(tmp_path: Path) -> None:
     assert f"{groups[0]['kept']} of {groups[0]['channels']}" in page
     rows = [r for r in report.ledger if r["pass"] == "prune-channels"]
     assert rows[0]["statistics"]["macs"] <= 0.5
+
+
+def test_without_data_images_are_made_up() -> None:
+    graph = residual_net().graph
+    manager = PassManager([passes.Canonicalize(), passes.PruneChannels(macs=0.7, samples=24)])
+    small, ledger = manager.run(graph, Context())
+    assert ledger.rows[-1].statistics["data"] == "synthetic"
+    assert macs(small) <= 0.7 * macs(graph)
+
+
+def test_made_up_images_are_scaled_as_the_first_norm_remembers() -> None:
+    b = Builder((1, 3, 12, 12))
+    w = b.normal(8, 3, 3, 3)
+    y = b.op("Conv", b.x, w)
+    real = [(3.0 + 2.5 * f["x"]).astype(np.float32) for f in synthetic(_only(b), Context(), 40)]
+    maps = np.concatenate([evaluate(b.graph, {"x": x}, [y.name])[y.name] for x in real])
+    seen = [maps.mean((0, 2, 3)), maps.var((0, 2, 3))]
+    norm = b.op("BatchNormalization", y, *map(b.const, (np.ones(8), np.zeros(8), *seen)))
+    b.done(b.conv(norm, 4))
+    found = np.concatenate([f["x"] for f in synthetic(b.graph, Context(seed=7), 60)])
+    assert found.mean() == pytest.approx(3.0, abs=0.3)
+    assert found.std() == pytest.approx(2.5, rel=0.15)
+
+
+def _only(b: Builder) -> Graph:
+    b.graph.outputs = [b.graph.nodes[-1].output]
+    return b.graph
