@@ -3,6 +3,7 @@
 The system's C compiler if there is one, else ``python -m ziglang cc`` (extra ``arm``).
 """
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,11 @@ def compiler(command: Sequence[str] = ()) -> list[str]:
 
 def check_linkers(target: Target) -> None:
     """``BackendError`` where nothing here can link for ``target``."""
+    if target.arch and not target.emulated:
+        raise BackendError(
+            f"code for {target.name!r} is compiled on x86-64, which its host code is for; this "
+            f"machine is {platform.machine()}"
+        )
     compiler(target.link)
     if target.standalone:
         compiler(target.standalone)

@@ -16,6 +16,7 @@ from qc import api, targets
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.cuda import nvcc
 from qc.backends.codegen.emulate import STANDALONE
+from qc.backends.codegen.link import check_linkers
 from qc.ir.errors import BackendError, TargetError
 from qc.targets import cuda_device
 
@@ -120,6 +121,12 @@ def test_zig_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = compile_networks("cuda", ["epilogues", "dynamic"], tmp_path / "out")
     for name in ("epilogues", "dynamic"):
         check(compiled, name)
+
+
+def test_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(BackendError, match=r"'cuda' is compiled on x86-64, .* machine is aarch64"):
+        check_linkers(targets.load("cuda"))
 
 
 def test_every_target_is_for_a_device() -> None:
