@@ -7,7 +7,7 @@ import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
@@ -337,6 +337,7 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
         layers=describe(
             stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers
         ),
+        pruned=[asdict(p) for p in context.pruned],
     )
 
 

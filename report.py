@@ -26,7 +26,7 @@ class Report:
     code against the reference (``samples``, ``values``, ``differing``).  ``evaluation``:
     ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``tuning``: the
     ``database``, and how many of the ``workloads`` are ``recorded`` there.  ``notes``: sentences
-    for the user.
+    for the user.  ``pruned``: groups of channels, each with ``group``, ``channels``, ``kept``.
     """
 
     artifact: str
@@ -47,6 +47,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     ledger: list[Facts] = field(default_factory=list)
     layers: list[Facts] = field(default_factory=list)
+    pruned: list[Facts] = field(default_factory=list)
 
     def as_json(self) -> Facts:
         """Plain data; numbers that JSON cannot hold become null."""

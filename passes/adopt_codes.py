@@ -28,6 +28,12 @@ from .codes import codes_of
 from .context import Context
 
 _ANCHORS = ("Conv", "Gemm", "MatMul")
+_MOVERS = (
+    "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice",
+    "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+)  # fmt: skip
+"""Ops that give elements of their first operand, of codes as of reals."""
+
 _HALF = 128
 
 
@@ -41,8 +47,13 @@ class AdoptCodes(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
-        """Activations first: biases are rounded in units of their scales."""
+        """Activations before layers: biases are rounded in units of their scales."""
+        for node in [n for n in graph.nodes if isinstance(n.op, Quantize)]:
+            if node.operands[0].data is not None:
+                _stored(graph, node)
         activations = sum(_unsigned(graph, node) for node in list(graph.nodes))
+        for node in list(graph.nodes):
+            _moved(graph, node)
         layers = [n for n in list(graph.nodes) if n.op.name in _ANCHORS and _layer(graph, n)]
         graph.prune()
         return {
@@ -50,6 +61,13 @@ class AdoptCodes(Pass):
             "activations": activations,
             "layers": len(layers),
         }
+
+
+def _stored(graph: Graph, node: Node) -> None:
+    """Codes of a constant as a constant: training tools leave reals before a Quantize."""
+    codes = node.op.eval([node.operands[0].data])[0]
+    graph.replace(node.output, graph.constant(codes, node.output.name))
+    graph.remove(node)
 
 
 def _unsigned(graph: Graph, node: Node) -> bool:
@@ -76,6 +94,27 @@ def _unsigned(graph: Graph, node: Node) -> bool:
         graph.remove(reader)
     graph.remove(node)
     return True
+
+
+def _moved(graph: Graph, node: Node) -> None:
+    """Move codes instead of reals: ``Flatten(Dequantize(q))`` becomes ``Dequantize(Flatten(q))``.
+
+    Where a Quantize follows, ``fold-integers`` does so itself.
+    """
+    maker = node.operands[0].producer if node.operands else None
+    if node.op.name not in _MOVERS or maker is None or codes_of(node.operands[0]) is None:
+        return
+    if graph.is_output(node.output) or all(isinstance(n.op, Quantize) for n in node.output.uses):
+        return
+    inputs = [maker.operands[0], *node.inputs[1:]]
+    codes = graph.add(
+        node.op, inputs, names=[f"{node.output.name}.codes"], origin=node.origin, before=node
+    ).output
+    real = graph.add(
+        maker.op, [codes], names=[node.output.name], origin=node.origin, before=node
+    ).output
+    graph.replace(node.output, real)
+    graph.remove(node)
 
 
 def _shifted(zeros: tuple[int, ...]) -> tuple[int, ...]:

@@ -71,6 +71,15 @@ class Progress(Protocol):
         """The stage is over."""
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """A group of coupled channels, called by its first weight: how many there were and stay."""
+
+    group: str
+    channels: int
+    kept: int
+
+
 @dataclass
 class Range:
     """What calibration learned of a value: its extremes and the range that its codes shall span."""
@@ -104,6 +113,7 @@ class Context:
     moments: dict[str, Moments] = field(default_factory=dict)
     why_float: dict[str, str] = field(default_factory=dict)
     chosen_float: dict[str, str] = field(default_factory=dict)
+    pruned: list[Pruned] = field(default_factory=list)
 
     @property
     def kept(self) -> Kept:

@@ -29,7 +29,7 @@ from ..ir.graph import Graph
 from ..ir.types import Array
 from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
-from .context import Context, Feed
+from .context import Context, Feed, Pruned
 from .moments import Moments
 from .pruning.allocation import Limits, ranked, rate_distortion, refill, uniform
 from .pruning.budget import UNITS, Budget
@@ -117,6 +117,10 @@ class PruneChannels(Pass):
         pruning = _Pruning(self, work, context, fraction)
         small, chosen = pruning.run()
         tie(small)
+        context.pruned += [
+            Pruned(group.name, len(group), int(count))
+            for group, count in zip(pruning.groups, chosen, strict=True)
+        ]
         small.properties |= graph.properties
         removed = int((pruning.budget.sizes - chosen).sum())
         graph.become(small)
@@ -159,11 +163,10 @@ class _Pruning:
         found = [self._order(g) for g in self.groups]
         orders, gains = [f[0] for f in found], [f[1] for f in found]
         candidates = self._allocations(orders, gains)
-        graphs = [self._pruned(orders, kept, self.fitted) for kept in candidates]
-        errors = [self.distortion.of(small) for small in graphs]
+        errors = [self.distortion.of(self._pruned(orders, k, self.fitted)) for k in candidates]
         best = int(np.argmin(errors))
-        self.best = errors[best]
-        return graphs[best], candidates[best]
+        self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
+        return self._pruned(orders, candidates[best], self.feeds), candidates[best]
 
     def _wanted(self, group: ChannelGroup) -> bool:
         names = [p.value.name for p in group.weights]

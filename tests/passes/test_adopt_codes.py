@@ -132,6 +132,27 @@ def test_a_layer_takes_our_form_and_keeps_its_reals(graph):
     assert {"QConv", "QMatMul"} & {n.op.name for n in adopted.nodes}
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_weights_that_are_quantized_in_the_graph(dtype):
+    """What tools for training with quantization export: reals, Quantize, Dequantize."""
+    zero = 0 if dtype == "int8" else 128
+    graph = layer((KERNEL + zero).astype(dtype), (zero,))
+    codes = graph["w"]
+    (dequantize,) = codes.uses
+    reals = graph.constant((KERNEL * 0.1).astype(np.float32), "real")
+    made = graph.add(ops.Quantize((0.1,), (zero,), None, dtype), [reals], before=dequantize)
+    graph.set_inputs(dequantize, [made.output])
+    graph.prune()
+    verify(graph)
+    adopted = graph.copy()
+    assert AdoptCodes().apply(adopted, Context())["layers"] == 1
+    verify(adopted)
+    assert [n.op.name for n in adopted.nodes if n.op.name == "Quantize"] == ["Quantize"]
+    feed = {"x": RNG.normal(size=graph.inputs[0].shape).astype(np.float32)}
+    (want,), (got,) = evaluate(graph, feed).values(), evaluate(adopted, feed).values()
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "graph",
     [
@@ -146,6 +167,30 @@ def test_weights_of_another_kind_stay_as_they_are(graph):
     feed = {"x": RNG.normal(size=graph.inputs[0].shape).astype(np.float32)}
     (want,), (got,) = evaluate(graph, feed).values(), evaluate(adopted, feed).values()
     np.testing.assert_array_equal(got, want)
+
+
+def test_codes_move_where_nobody_quantizes_again():
+    """Flatten stands between the codes and their layer; what leaves the graph stays real."""
+    graph = Graph("g")
+    x = graph.input("x", TensorType("float32", (3, 2, 2)))
+    q = graph.add(ops.Quantize((0.05,), (-3,), None, "int8"), [x]).output
+    real = graph.add(ops.Dequantize((0.05,), (-3,)), [q]).output
+    flat = graph.add(ops.Flatten(), [graph.add(ops.Transpose((0, 2, 1)), [real]).output]).output
+    w = graph.constant(RNG.integers(-127, 128, (4, 5)).astype(np.int8))
+    weights = graph.add(ops.Dequantize((0.1,)), [w]).output
+    graph.outputs = [
+        graph.add(ops.MatMul(), [flat, weights]).output,
+        graph.add(ops.Reshape((12,)), [real]).output,
+    ]
+    adopted = graph.copy()
+    assert AdoptCodes().apply(adopted, Context())["layers"] == 1
+    verify(adopted)
+    moved = {n.op.name: n.output.type.dtype for n in adopted.nodes}
+    assert (moved["Flatten"], moved["Transpose"], moved["Reshape"]) == ("uint8", "uint8", "float32")
+    feed = {"x": RNG.normal(size=(3, 2, 2)).astype(np.float32)}
+    want, got = evaluate(graph, feed), evaluate(adopted, feed)
+    for name, array in want.items():
+        np.testing.assert_array_equal(got[name], array)
 
 
 def test_signed_codes_that_leave_the_graph_stay():

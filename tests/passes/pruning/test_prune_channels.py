@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from graphs import Builder, residual_net
 
-from qc import passes
+from qc import api, passes
 from qc.ir import Graph
 from qc.ir.errors import PassError, PreconditionError
 from qc.ir.evaluate import evaluate
@@ -116,3 +118,17 @@ def test_nothing_to_prune_lists_why() -> None:
     manager = PassManager([passes.Canonicalize(), passes.PruneChannels(macs=0.5)])
     with pytest.raises(PassError, match=r"no channels can be deleted: w\.0 \(graph output\)"):
         manager.run(b.graph, ctx)
+
+
+def test_what_was_kept_is_known_and_drawn(tmp_path: Path) -> None:
+    net = residual_net()
+    job = api.Job(net.graph, recipe="prune-int8", calibration=net.feeds(8))
+    report = api.compile_to_directory(job, tmp_path / "out")
+    groups = report.pruned
+    assert len(groups) == 3
+    assert any(g["kept"] < g["channels"] for g in groups)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Channels kept in every group" in page
+    assert f"{groups[0]['kept']} of {groups[0]['channels']}" in page
+    rows = [r for r in report.ledger if r["pass"] == "prune-channels"]
+    assert rows[0]["statistics"]["macs"] <= 0.5
