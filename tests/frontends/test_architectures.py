@@ -12,7 +12,6 @@ import architectures  # noqa: E402
 import qc  # noqa: E402
 from qc.backends.torch_fx.convert import to_torch  # noqa: E402
 from qc.frontends import from_onnx, from_torch  # noqa: E402
-from qc.frontends.onnx_rules import RULES  # noqa: E402
 from qc.frontends.torch_program import export  # noqa: E402
 from qc.ir.evaluate import evaluate  # noqa: E402
 from qc.ir.verify import verify  # noqa: E402
@@ -74,8 +73,6 @@ def test_ir_to_torch_and_back(network):
 def test_torch_to_onnx_to_ir(name):
     """torch's own exporter has a second opinion."""
     pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
-    if name == "lstm_tagger" and "LSTM" not in RULES:
-        pytest.skip("the ONNX reader knows no LSTM yet")
     module, inputs = architectures.build(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
