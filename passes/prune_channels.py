@@ -215,6 +215,8 @@ class _Pruning:
     def _allocations(self, orders: Sequence[Array], gains: list[Array]) -> list[Array]:
         """Counts that meet the budget, one for each way that is tried."""
         how, found = self.how.allocation, []
+        if how == "auto" and self.made_up:  # images that are made up cannot judge the others
+            how = "rate-distortion"
         if how == "uniform":
             found.append(uniform(self.limits))
         if how in ("ranked", "auto"):
@@ -222,12 +224,13 @@ class _Pruning:
         if how in ("rate-distortion", "auto"):
             curves = self._curves(orders)
             found.append(rate_distortion(self.limits, curves))
-            if (inner := self._inner(curves)) is not None:
-                found.append(inner)
+            inner = self._inner()
+            if how == "auto" and inner is not self.limits:
+                found.append(rate_distortion(inner, curves))
         return [refill(self.limits, kept, gains) for kept in found]
 
-    def _inner(self, curves: list[Array]) -> Array | None:
-        """Without the groups that sums tie together, if that is possible and any are.
+    def _inner(self) -> Limits:
+        """Limits that leave the groups alone that sums tie together, where that is possible.
 
         A residual stream passes every layer, and what it loses cannot be made up for behind it.
         """
@@ -236,9 +239,7 @@ class _Pruning:
         streams = np.array([any(id(p.value) in tied for p in g.places) for g in self.groups])
         least = np.where(streams, self.budget.sizes, self.limits.least)
         inner = replace(self.limits, least=least)
-        if not streams.any() or not inner.fits(least):
-            return None
-        return rate_distortion(inner, curves)
+        return inner if streams.any() and inner.fits(least) else self.limits
 
     def _per_cost(self, gains: list[Array]) -> list[Array]:
         """Importances over what removing a channel of each group saves in the whole network."""

@@ -27,6 +27,9 @@ DISKS = 150
 CHROMA = 0.3
 """How far a disk's channels differ, beside its brightness."""
 
+CONTRAST, BRIGHTNESS = (0.3, 1.3), 0.5
+"""Range of images' standard deviations, and the standard deviation of their means."""
+
 
 def synthetic(graph: Graph, context: Context, count: int) -> list[Feed]:
     """``count`` feeds from the context's seed; noise for inputs that are no maps."""
@@ -50,7 +53,7 @@ def _input(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _leaves(rng: np.random.Generator, channels: int, height: int, width: int) -> Array:
-    """One image ``[C, H, W]`` of mean 0 and variance 1."""
+    """One image ``[C, H, W]``; many have a mean of 0 and a variance of about 1."""
     rows, columns = np.mgrid[0 : 1 : 1j * height, 0 : 1 : 1j * width]
     image = np.zeros((channels, height, width))
     for _ in range(DISKS):
@@ -58,7 +61,9 @@ def _leaves(rng: np.random.Generator, channels: int, height: int, width: int) ->
         y, x = rng.uniform(0, 1, 2)
         inside = np.square(rows - y) + np.square(columns - x) < radius**2
         image[:, inside] = rng.uniform(-1, 1) + CHROMA * rng.uniform(-1, 1, (channels, 1))
-    return np.asarray((image - image.mean()) / max(float(image.std()), 1e-6))
+    standard = (image - image.mean()) / max(float(image.std()), 1e-6)
+    contrast, brightness = rng.uniform(*CONTRAST), rng.normal(0, BRIGHTNESS)
+    return np.asarray(contrast * standard + brightness)
 
 
 def _remembers(node: Node) -> bool:
