@@ -168,7 +168,8 @@ class _Pruning:
         found = [self._order(g) for g in self.groups]
         orders, gains = [f[0] for f in found], [f[1] for f in found]
         candidates = self._allocations(orders, gains)
-        errors = [self.distortion.of(self._pruned(orders, k, self.fitted)) for k in candidates]
+        few = self.fitted[: 2 * self.how.curve_samples]
+        errors = [self.distortion.of(self._pruned(orders, kept, few)) for kept in candidates]
         best = int(np.argmin(errors))
         self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
         return self._pruned(orders, candidates[best], self.feeds), candidates[best]

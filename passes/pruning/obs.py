@@ -27,7 +27,7 @@ DAMPING = 0.01
 TOGETHER = 64
 """The least important 64th of a group goes at once, and what stays is scored anew."""
 
-SCARCE = 10.0
+SCARCE = 1.0
 """How much more is added where there are as few vectors as inputs."""
 
 
