@@ -48,6 +48,15 @@ def difference(
             whole = np.compress(kept, whole, axis)
         assert whole.shape == found[name].shape, name
         if whole.dtype.kind == "f" and whole.size:
-            scale = float(np.abs(whole).max()) + 1e-30
-            worst = max(worst, float(np.abs(whole.astype(np.float64) - found[name]).max()) / scale)
+            worst = max(worst, _apart(whole.astype(np.float64), found[name].astype(np.float64)))
     return worst
+
+
+def _apart(expected: np.ndarray, found: np.ndarray) -> float:
+    """Of equal infinities nothing; of anything that is not a number everything."""
+    unequal = expected != found
+    if not unequal.any():
+        return 0.0
+    gap = float(np.abs(expected[unequal] - found[unequal]).max())
+    scale = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)) + 1e-30
+    return gap / scale if np.isfinite(gap) else np.inf
