@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from qc.data import InputSpec
-from qc.ir.graph import Graph
+from qc.ir.graph import Graph, Value
+from qc.ir.ops.elementwise import Cast
+from qc.ir.ops.shape import ConstantOfShape
 from qc.ir.untie import untie
 from qc.loading import load_concrete
 from qc.passes.canonicalize import Canonicalize
@@ -32,6 +35,32 @@ def _shown(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
         s.name: [d if isinstance(d, int) else (1, 128)[i > 0] for i, d in enumerate(s.shape)]
         for s in specs
     }
+
+
+def doubled(graph: Graph) -> Graph:
+    """The same network in float64, where rounding hides nothing."""
+    out = Graph(graph.name)
+    twin: dict[int, Value] = {}
+    for value in graph.inputs:
+        twin[id(value)] = out.input(value.name, value.type.with_dtype(_wide(value.type.dtype)))
+    for value in graph.constants:
+        data = np.asarray(value.data)
+        twin[id(value)] = out.constant(data.astype(_wide(data.dtype.name)), value.name)
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Cast):
+            op = replace(op, to=_wide(op.to))
+        if isinstance(op, ConstantOfShape):
+            op = replace(op, dtype=_wide(op.dtype))
+        ins = [None if v is None else twin[id(v)] for v in node.inputs]
+        made = out.add(op, ins, names=[v.name for v in node.outputs], origin=node.origin)
+        twin.update(zip(map(id, node.outputs), made.outputs, strict=True))
+    out.outputs = [twin[id(v)] for v in graph.outputs]
+    return out
+
+
+def _wide(dtype: str) -> str:
+    return "float64" if dtype in ("float16", "float32") else dtype
 
 
 def random_feed(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
