@@ -25,6 +25,9 @@ from .budget import Budget
 CLOSE = 0.98
 """An allocation that uses this much of its budget is close enough."""
 
+COUNTS = 48
+"""Counts of one group that are compared."""
+
 SWEEPS = 8
 """Rounds over all groups for one price; allocations settle after three or four."""
 
@@ -90,7 +93,7 @@ def ranked(limits: Limits, gains: list[Array]) -> Array:
 def rate_distortion(limits: Limits, curves: list[Array]) -> Array:
     """By measurement: ``curves[g][n]`` is the distortion when ``n`` channels of ``g`` stay."""
     costs = limits.budget
-    choices = [limits.choices(g) for g in range(len(curves))]
+    choices = [_few(limits.choices(g)) for g in range(len(curves))]
     whole = costs.cost(costs.sizes)
     power = sum(float(c[np.isfinite(c)].max()) for c in curves)
 
@@ -116,6 +119,13 @@ def rate_distortion(limits: Limits, curves: list[Array]) -> Array:
         middle = (low + high) / 2
         low, high = (low, middle) if limits.fits(kept(middle)) else (middle, high)
     return kept(high)
+
+
+def _few(counts: Array) -> Array:
+    """Evenly spread ones of many: what lies between is given back afterwards."""
+    if len(counts) <= COUNTS:
+        return counts
+    return counts[np.round(np.linspace(0, len(counts) - 1, COUNTS)).astype(int)]
 
 
 def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
