@@ -125,7 +125,7 @@ def _few(counts: Array) -> Array:
     """Evenly spread ones of many: what lies between is given back afterwards."""
     if len(counts) <= COUNTS:
         return counts
-    return counts[np.round(np.linspace(0, len(counts) - 1, COUNTS)).astype(int)]
+    return np.asarray(counts[np.round(np.linspace(0, len(counts) - 1, COUNTS)).astype(int)])
 
 
 def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
