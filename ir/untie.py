@@ -6,6 +6,8 @@ the coupling is meant.
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 
 from .graph import Graph, Node, Value
@@ -27,7 +29,8 @@ def tie(graph: Graph) -> None:
     for value in graph.constants:
         data = value.data
         assert data is not None
-        first = seen.setdefault((str(value.type), value.type.quant, data.tobytes()), value)
+        key = str(value.type), value.type.quant, sha256(data.tobytes()).digest()
+        first = seen.setdefault(key, value)
         if first is not value and not graph.is_output(value):
             for node in list(dict.fromkeys(value.uses)):
                 graph.set_inputs(node, [first if v is value else v for v in node.inputs])

@@ -47,6 +47,12 @@ class Linear:
         return self.node.operands[1].shape[2:]
 
     @property
+    def width(self) -> int:
+        """How many numbers one result sums over: inputs per group times taps."""
+        shape = self.weights().shape
+        return int(shape[2] * shape[3])
+
+    @property
     def takes_bias(self) -> bool:
         """Whether the op has an operand for a bias."""
         return self.node.op.name != "MatMul"

@@ -30,8 +30,7 @@ class Moments(Gram):
     @staticmethod
     def wanted(layer: Linear) -> bool:
         """Whether a covariance can serve: it is small enough, and no grid holds the weights."""
-        w = layer.weights()
-        return bool(w.shape[2] * w.shape[3] <= WIDEST) and grid_step(w) is None
+        return layer.width <= WIDEST and grid_step(layer.weights()) is None
 
     @property
     def evidence(self) -> int:

@@ -5,9 +5,10 @@
    once the other columns are updated), ``l1``, ``l2`` (by the size of their weights).
 3. An allocation decides how many go where: ``uniform``, ``ranked`` (by importance per cost over
    all groups), ``rate-distortion`` (by measured distortion of the outputs); ``auto`` takes the
-   better one of the last two, as measured after compensation.
-4. Layers are compensated: ``joint`` (fitted at once), ``sequential`` (then once more in order, on
-   what the pruned network really gives them), or ``none``.
+   best of the last two, and of the last one without residual streams, as measured after
+   compensation on samples that it did not see.
+4. Layers are compensated: ``joint`` (fitted at once), ``sequential`` (in order, on what the pruned
+   network really gives them), or ``none``.
 
 Without calibration data images are made up (``pruning.synthetic``); the ledger says so.
 
@@ -39,7 +40,7 @@ from .pruning.compensate import POSITIONS, WIDEST, assign, joint, sequential
 from .pruning.distortion import Distortion
 from .pruning.importance import AGGREGATES, MAGNITUDES, magnitudes, normalize
 from .pruning.obs import eliminate
-from .pruning.readers import Reader, add_biases, readers
+from .pruning.readers import add_biases, readers
 from .pruning.synthetic import synthetic
 from .streaming import stream
 
@@ -186,13 +187,17 @@ class _Pruning:
         return only and not any(fnmatchcase(n, p) for n in names for p in self.how.skip.split(","))
 
     def _moments(self) -> dict[str, Moments]:
-        """Moments of the inputs of the layers that may lose some."""
+        """Moments of the inputs of the layers that may lose some, where anything needs them."""
+        how = self.how
+        curves = how.allocation in ("auto", "rate-distortion") and how.compensate != "none"
+        if how.criterion != "obs" and how.compensate != "joint" and not curves:
+            return {}
         loses = np.zeros(self.coupling.count, bool)
         loses[np.concatenate([g.channels for g in self.groups])] = True
         found = {
             r.name: Moments(r.layer, POSITIONS)
             for r in self.readers
-            if r.dropped(loses).any() and _width(r) <= WIDEST
+            if r.dropped(loses).any() and r.layer.width <= WIDEST
         }
         values = [(m.layer.node.operands[0].name, m) for m in found.values()]
         stream(self.graph, self.context, values, "observe inputs")
@@ -296,11 +301,6 @@ class _Pruning:
             if not stays.all():
                 array = np.compress(stays, array, axis)
         return array
-
-
-def _width(reader: Reader) -> int:
-    w = reader.layer.weights()
-    return int(w.shape[2] * w.shape[3])
 
 
 def _nothing(coupling: Coupling) -> str:

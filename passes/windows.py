@@ -21,8 +21,7 @@ class Windows:
 
     def __init__(self, layer: Linear, positions: int) -> None:
         self.layer, self.positions = layer, positions
-        self.groups, _, inputs, taps = layer.weights().shape
-        self.width = inputs * taps
+        self.groups, self.width = layer.groups, layer.width
         self._samples = 0
         self._evidence = 0
 

@@ -7,8 +7,8 @@ until none changes; the price is the least that meets the budget.  Costs are exa
 cost of a layer is a product of two groups' counts), which is why this is not a table of sums.
 
 Sources: Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", 1988
-(Lagrangian allocation); Xu et al., "Efficient Layer Compression / RD layer-adaptive pruning", 2023
-(measured output distortion curves per layer).
+(Lagrangian allocation); Xu et al., "Efficient Joint Optimization of Layer-Adaptive
+Weight Pruning in Deep Neural Networks", 2023 (measured output distortion curves per layer).
 """
 
 from __future__ import annotations

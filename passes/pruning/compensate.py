@@ -91,13 +91,13 @@ def assign(graph: Graph, data: Mapping[str, Array]) -> None:
 
 def sequential(
     coupling: Coupling, small: Graph, gone: Array, context: Context, feeds: Sequence[Feed]
-) -> int:
-    """Fit the layers of ``small`` (the analysed graph without ``gone``), in place; how many."""
+) -> None:
+    """Fit the layers of ``small`` (the analysed graph without ``gone``), in place."""
     real = coupling.graph
     before, after = Cursor(real, context, feeds), Cursor(small, context, feeds)
     places = {id(node): i for i, node in enumerate(small.nodes)}
     first = _first_changed(coupling, small, gone)
-    todo = [r for r in layers(small) if places[id(r.node)] >= first and _is_narrow(r)]
+    todo = [r for r in layers(small) if places[id(r.node)] >= first and r.width <= WIDEST]
     progress = context.progress
     if progress is not None:
         progress.start("compensate", len(todo))
@@ -114,12 +114,6 @@ def sequential(
             progress.advance()
     if progress is not None:
         progress.done()
-    return len(todo)
-
-
-def _is_narrow(layer: Linear) -> bool:
-    w = layer.weights()
-    return bool(w.shape[2] * w.shape[3] <= WIDEST)
 
 
 def _first_changed(coupling: Coupling, small: Graph, gone: Array) -> int:

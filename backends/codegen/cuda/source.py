@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.ir import PointerType
 
 from ....ir.errors import BackendError
+from ..kernels.compile import flattened
 from ..kernels.cuda.device import TEAM
 from ..program import Kernel
 from .batches import Batch
@@ -121,19 +122,7 @@ def _translate(function: Any, name: str, target: Mapping[str, object]) -> str:
     resolved = tvm.target.Target(dict(target))
     function = function.with_attr("global_symbol", name).with_attr("tirx.noalias", True)
     module = tirx.transform.BindTarget(resolved)(tvm.IRModule({name: function}))
-    lowered = tvm.ir.transform.Sequential(
-        [
-            s_tir.transform.CanonicalizeLoop(),
-            s_tir.transform.StmtSimplify(),
-            tirx.transform.FlattenBuffer(),
-            tirx.transform.NarrowDataType(32),
-            tirx.transform.VectorizeLoop(True),
-            tirx.transform.StorageRewrite(),
-            tirx.transform.UnrollLoop(),
-            tirx.transform.StmtSimplify(),
-            tirx.transform.RemoveNoOp(),
-        ]
-    )(module)[name]
+    lowered = flattened(module)[name]
     plain = _plain_signature(lowered, name, resolved)
     module = tirx.transform.LowerIntrin()(tvm.IRModule({name: plain}))
     source = tvm.get_global_func("target.build.cuda")(module, resolved).inspect_source()

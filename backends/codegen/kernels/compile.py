@@ -38,6 +38,11 @@ def build_module(prim_func: Any, name: str, target: Mapping[str, object]) -> Any
 def _lower(prim_func: Any, name: str, target: Any) -> Any:
     module = tvm.IRModule({name: prim_func})
     module = tirx.transform.BindTarget(target.with_host(target))(module)
+    return flattened(module)[name]
+
+
+def flattened(module: Any) -> Any:
+    """Flat loops over pointers, simplified and unrolled; for any kind of target."""
     return tvm.ir.transform.Sequential(
         [
             s_tir.transform.CanonicalizeLoop(),
@@ -50,7 +55,7 @@ def _lower(prim_func: Any, name: str, target: Any) -> Any:
             tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
         ]
-    )(module)[name]
+    )(module)
 
 
 def _plain_signature(prim_func: Any, name: str, target: Any) -> Any:

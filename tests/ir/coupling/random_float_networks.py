@@ -117,11 +117,11 @@ def transformer(seed: int) -> Graph:
     rng = np.random.default_rng(seed)
     b = Builder((1, 5, 3), seed, "float64")
     kv, rep, dim = (int(rng.choice(c)) for c in ((1, 2, 3), (1, 2), (2, 4)))
-    width, heads = int(rng.choice((6, 8, 12))), kv * rep
+    width = int(rng.choice((6, 8, 12)))
     embedding = b.normal(3, width)
     x = b.op("MatMul", b.x, embedding)
     for _ in range(int(rng.integers(1, 3))):
-        x = b.op("Add", x, _attention(b, _rms(b, x), kv, rep, dim, heads, width))
+        x = b.op("Add", x, attention(b, _rms(b, x), kv, rep, dim, width))
         x = b.op("Add", x, _glu(b, _rms(b, x), int(rng.choice((4, 6, 10))), width))
     return b.done(b.op("MatMul", x, b.op("Transpose", embedding, perm=(1, 0))))
 
@@ -136,7 +136,9 @@ def _glu(b: Builder, x: Value, inner: int, width: int) -> Value:
     return b.op("MatMul", b.op("Mul", gate, up), b.normal(inner, width))
 
 
-def _attention(b: Builder, x: Value, kv: int, rep: int, dim: int, heads: int, width: int) -> Value:
+def attention(b: Builder, x: Value, kv: int, rep: int, dim: int, width: int) -> Value:
+    """Grouped queries: ``kv`` heads of keys, each read by ``rep`` query heads of ``dim``."""
+    heads = kv * rep
     length = x.shape[1]
 
     def project(count: int) -> Value:

@@ -54,4 +54,5 @@ def test_thirty_percent(name: str, criterion: str) -> None:
     for key, array in expected.items():
         scale = float(np.abs(array).max())
         assert np.isfinite(scale)
-        assert np.abs(found[key].astype(np.float64) - array).max() <= 1e-2 * scale
+        tolerance = 2e-3 if array.dtype == np.float16 else 1e-4
+        assert np.abs(found[key].astype(np.float64) - array).max() <= tolerance * scale
