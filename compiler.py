@@ -101,23 +101,24 @@ def compile_to(
     target.check_available()
     check_linkers(target)
     path = database_path(job.database)
-    if job.tune is not None:
+    measures = _measures(job, target)
+    if measures:
         check_writable(path)
         job.where.check(target)
     elif job.where != HERE:
-        raise DataError("--device says where to tune: give --tune SECONDS with it")
+        raise DataError("--device says where to measure: give --tune SECONDS with it")
     database = open_database(path)
     with ExitStack() as stack:
         measurer = None
-        if job.tune is not None:
+        if measures:
             measurer = stack.enter_context(job.where.measurer(target))
         cost = None
         if not target.arch:  # nobody knows what kernels cost on a GPU that is not here
             cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
-        if measurer is not None:
-            tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
+        if measurer is not None and job.tune is not None:
+            tune_graph(stages.folded, target, database, measurer, job.tune, show)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
     manifest = _write(stages, target, directory, show, choices)
@@ -134,6 +135,18 @@ def compile_to(
     return report
 
 
+def _measures(job: Job, target: Target) -> bool:
+    """Whether kernels are timed: to tune them, or since a pass works with times and they can be."""
+    if job.tune is not None:
+        return True
+    timed = any(one.timed for one in _recipe(job).passes)
+    return timed and (job.where != HERE or bool(measurer_here(target)))
+
+
+def _recipe(job: Job) -> Recipe:
+    return load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A network after all passes, and what they ran with."""
@@ -148,7 +161,7 @@ class Prepared:
 
 def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prepared:
     """Load the network and run all passes; ``cost`` says what is faster in float."""
-    recipe = load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
+    recipe = _recipe(job)
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")
@@ -224,11 +237,11 @@ def _run_passes(
     PassManager(passes).check_order(graph.properties)
     lowers = _first(passes, lambda p: p.kind is Kind.LOWERING)
     coded = min(_first(passes, lambda p: "quantized" in p.establishes), lowers)
-    manager = PassManager(passes[:coded])
+    manager = PassManager(passes[:coded], passes[coded:])
     real, ledger = manager.run(graph, context)
-    manager.passes = passes[coded:lowers]
+    manager.passes, manager.later = passes[coded:lowers], passes[lowers:]
     quantized, ledger = manager.run(real, context, ledger)
-    manager.passes, context.evaluate = passes[lowers:], None
+    manager.passes, manager.later, context.evaluate = passes[lowers:], (), None
     folded, ledger = manager.run(quantized, context, ledger)
     return manager, Stages(real, quantized, folded), ledger
 

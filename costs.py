@@ -37,6 +37,13 @@ class TargetCost:
         """Whether somebody measures."""
         return self._measurer is not None
 
+    @property
+    def lanes(self) -> int:
+        """Sums in a vector, or codes that integer tensors are padded to."""
+        from .backends.codegen.layout import LANES
+
+        return max(LANES, self._target.vector_bytes // 4)
+
     def seconds(self, graph: Graph) -> dict[str, float] | None:
         """Time by node name; None for a graph that cannot be compiled."""
         from .backends.codegen.lower import lower

@@ -38,3 +38,12 @@ class Pass:
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Change ``graph`` in place; statistics with at least ``rewrites``."""
         raise NotImplementedError(self.name)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it works with times, and so is better where somebody measures them."""
+        return False
+
+    def draft(self) -> Pass | None:
+        """A pass whose result takes as long on a target, as quick as can be; None: leave it out."""
+        return self

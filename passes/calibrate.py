@@ -1,6 +1,6 @@
 """``calibrate``: stream the calibration data and learn the range of every value that gets codes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..ir.errors import PreconditionError, nearest
@@ -35,6 +35,10 @@ class Calibrate(Pass):
     method: str = "l3"
     share: float = 0.9999
     moments: bool = True
+
+    def draft(self) -> Pass:
+        """Ranges alone."""
+        return replace(self, moments=False)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Fill ``context.ranges``."""

@@ -136,7 +136,7 @@ def _folded(graph: Graph, context: Context, static: bool) -> Graph:
     quiet = replace(context, calibration=None, cost=None, moments={}, why_float={})
     passes: tuple[Pass, Pass] = (QuantizeDynamic(), FoldDynamic())
     if static:
-        passes = (QuantizeStatic(rounding="nearest", bias_samples=0), FoldIntegers())
+        passes = (QuantizeStatic().draft(), FoldIntegers())
     trial = graph.copy()
     for one in passes:
         one.apply(trial, quiet)

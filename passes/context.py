@@ -14,6 +14,7 @@ from ..ir.errors import DataError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph
 from ..ir.types import Array
+from .base import Pass
 from .moments import Moments
 
 Feed = Mapping[str, Array]
@@ -33,6 +34,10 @@ class Cost(Protocol):
     @property
     def measured(self) -> bool:
         """Whether times are measured, not estimated."""
+
+    @property
+    def lanes(self) -> int:
+        """Channels that kernels work on together: fewer of them are not faster."""
 
     def seconds(self, graph: Graph) -> dict[str, float] | None:
         """Time by node name; None for a graph that the target has no code for."""
@@ -96,7 +101,7 @@ class Context:
 
     ``calibration`` is a re-iterable of feeds ``{input: array}``; ``evaluate`` measures a graph's
     metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds serve to
-    measure the error of a pass.
+    measure the error of a pass; ``after`` are the passes that follow the one that runs.
     """
 
     target: object = "host"
@@ -114,6 +119,7 @@ class Context:
     why_float: dict[str, str] = field(default_factory=dict)
     chosen_float: dict[str, str] = field(default_factory=dict)
     pruned: list[Pruned] = field(default_factory=list)
+    after: Sequence[Pass] = ()
 
     @property
     def kept(self) -> Kept:

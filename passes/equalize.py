@@ -67,6 +67,9 @@ class Equalize(Pass):
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
     establishes: ClassVar[frozenset[str]] = frozenset({"equalized"})
 
+    def draft(self) -> None:
+        """Nothing: it leaves shapes alone."""
+
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Solve for all classes of channels, then rewrite the layers."""
         free = scales(graph, on_grid)

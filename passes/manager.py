@@ -34,10 +34,11 @@ class PassManager:
 
     Raises ``PreconditionError`` before anything runs if the order is wrong, ``ContractError`` if a
     pass breaks its contract (checked for every pass when ``context.verify``), ``PassError`` with
-    the passes already run if one fails.
+    the passes already run if one fails.  ``later``: passes that somebody will run after these.
     """
 
     passes: Sequence[Pass]
+    later: Sequence[Pass] = ()
     _reference: list[list[Array]] = field(default_factory=list, repr=False)
     _last: list[list[Array]] = field(default_factory=list, repr=False)
 
@@ -66,7 +67,8 @@ class PassManager:
             row.metric = context.evaluate(graph) if context.evaluate else None
         if fresh or not self._reference:
             self._reference = self._last = _outputs(graph, context, probes)
-        for one in self.passes:
+        for i, one in enumerate(self.passes):
+            context.after = (*self.passes[i + 1 :], *self.later)
             self._step(one, graph, context, ledger, probes)
         return graph, ledger
 

@@ -17,7 +17,7 @@ Sources: see the modules of ``passes/pruning``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.actions import delete, mask
+from ..ir.actions import delete
 from ..ir.coupling import ChannelGroup, Coupling
 from ..ir.errors import PassError, PreconditionError, nearest
 from ..ir.graph import Graph
@@ -34,11 +34,21 @@ from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
 from .context import Context, Feed, Pruned
 from .moments import Moments
-from .pruning.allocation import Limits, ranked, rate_distortion, refill, uniform
+from .pruning.allocation import (
+    Limits,
+    per_cost,
+    promising,
+    ranked,
+    rate_distortion,
+    refill,
+    uniform,
+)
 from .pruning.budget import UNITS, Budget
 from .pruning.compensate import POSITIONS, WIDEST, assign, joint, sequential
+from .pruning.curves import Curves
 from .pruning.distortion import Distortion
 from .pruning.importance import AGGREGATES, MAGNITUDES, magnitudes, normalize
+from .pruning.latency import Latency
 from .pruning.obs import eliminate
 from .pruning.readers import add_biases, readers
 from .pruning.synthetic import synthetic
@@ -51,26 +61,36 @@ CHOICES = {
     "allocation": ("auto", "uniform", "ranked", "rate-distortion"),
     "compensate": ("sequential", "joint", "none"),
 }
+HALF = 0.5
+"""What is kept if nothing is said."""
+
 JUDGE = 4
 """Every fourth sample judges what the others are fitted to."""
 
-LEVELS = 8
-"""Counts of channels for which a group's distortion is measured."""
+Way = Callable[[Limits], Array]
+"""How counts are found that stay within limits."""
 
 
 @dataclass(frozen=True)
 class PruneChannels(Pass):
-    """Remove channels until a fraction of ``macs``, ``parameters`` or ``bytes`` is left.
+    """Remove channels until a fraction of the network's cost is left.
+
+    ``macs``, ``parameters``, ``bytes``, ``latency``: the fraction, of one of them (half of the
+    multiply-accumulates if none is given; 1 leaves the network alone).  The latency is that of what
+    the following passes make of the network, on the target: measured where the compiler can
+    measure, else estimated.
 
     ``aggregate`` and ``normalize`` say how magnitudes of weights become importances (see
     ``pruning.importance``); ``samples`` of the calibration data are used, ``curve_samples`` for
-    distortion curves; groups keep at least ``min_channels`` and a multiple of ``round_to``;
-    ``only`` and ``skip`` are patterns of weights, separated by commas.
+    distortion curves; groups keep at least ``min_channels`` and a multiple of ``round_to`` (0: of
+    what kernels of the target work on together for a latency, of 1 for other budgets); ``only`` and
+    ``skip`` are patterns of weights, separated by commas.
     """
 
-    macs: float = 1.0
-    parameters: float = 1.0
-    bytes: float = 1.0
+    macs: float | None = None
+    parameters: float | None = None
+    bytes: float | None = None
+    latency: float | None = None
     criterion: str = "obs"
     aggregate: str = "mean"
     normalize: str = "auto"
@@ -79,7 +99,7 @@ class PruneChannels(Pass):
     samples: int = 256
     curve_samples: int = 64
     min_channels: int = 1
-    round_to: int = 1
+    round_to: int = 0
     only: str = "*"
     skip: str = ""
 
@@ -93,32 +113,42 @@ class PruneChannels(Pass):
                 raise PreconditionError(
                     f"{self.name}: {field} {value!r} is unknown; {nearest(value, known)}"
                 )
-        given = [u for u in UNITS if getattr(self, u) != 1]
+        given = [u for u in UNITS if getattr(self, u) is not None]
         if len(given) > 1:
             raise PreconditionError(f"{self.name}: give one of {', '.join(given)}, not several")
         if any(not 0 < getattr(self, u) <= 1 for u in given):
             raise PreconditionError(
                 f"{self.name}: {given[0]} is the fraction kept, above 0 and at most 1"
             )
-        if min(self.samples, self.curve_samples, self.min_channels, self.round_to) < 1:
+        if min(self.samples, self.curve_samples, self.min_channels) < 1 or self.round_to < 0:
             raise PreconditionError(
-                f"{self.name}: samples, curve_samples, min_channels and round_to are at least 1"
+                f"{self.name}: samples, curve_samples, min_channels are at least 1, round_to 0"
             )
 
     @property
     def unit(self) -> str:
         """What the budget counts."""
-        return next((u for u in UNITS if getattr(self, u) != 1), "macs")
+        return next((u for u in UNITS if getattr(self, u) is not None), "macs")
+
+    @property
+    def fraction(self) -> float:
+        """The part of it that is kept."""
+        given = getattr(self, self.unit)
+        return HALF if given is None else float(given)
+
+    @property
+    def timed(self) -> bool:
+        """A latency budget works with times."""
+        return self.unit == "latency"
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Prune ``graph`` in place; statistics of what went."""
-        fraction = getattr(self, self.unit)
-        if fraction == 1:
+        if self.fraction == 1:
             return {"rewrites": 0}
         work = graph.copy()
         untie(work)
         add_biases(work)
-        pruning = _Pruning(self, work, context, fraction)
+        pruning = _Pruning(self, work, context)
         small, chosen = pruning.run()
         tie(small)
         context.pruned += [
@@ -126,13 +156,13 @@ class PruneChannels(Pass):
             for group, count in zip(pruning.groups, chosen, strict=True)
         ]
         small.properties |= graph.properties
-        removed = int((pruning.budget.sizes - chosen).sum())
+        removed = int((pruning.limits.budget.sizes - chosen).sum())
         graph.become(small)
         return {
             "rewrites": removed,
             "groups": len(pruning.groups),
-            "channels": int(pruning.budget.sizes.sum()),
-            self.unit: round(pruning.budget.cost(chosen) / pruning.limits.whole, 4),
+            "channels": int(pruning.limits.budget.sizes.sum()),
+            self.unit: round(pruning.part(chosen), 4),
             "distortion": round(pruning.best, 6),
             "data": "synthetic" if pruning.made_up else "calibration",
         }
@@ -141,17 +171,19 @@ class PruneChannels(Pass):
 class _Pruning:
     """One run of the pass over one graph."""
 
-    def __init__(self, how: PruneChannels, graph: Graph, context: Context, part: float) -> None:
+    def __init__(self, how: PruneChannels, graph: Graph, context: Context) -> None:
         self.how, self.graph = how, graph
         self.coupling = coupling = Coupling(graph)
         self.groups = [g for g in coupling.deletable() if self._wanted(g)]
         if not self.groups:
             raise PassError(_nothing(coupling))
-        self.budget = Budget(coupling, self.groups, how.unit)
-        sizes = self.budget.sizes
-        least = np.minimum(np.maximum(how.min_channels, how.round_to), sizes)
-        step = np.full(len(sizes), how.round_to)
-        self.limits = Limits(self.budget, part * self.budget.cost(sizes), least, step)
+        self.latency = latency = self._timed(context)
+        budget = latency.budget() if latency else Budget.of(coupling, self.groups, how.unit)
+        step = how.round_to or (latency.cost.lanes if latency else 1)
+        sizes = budget.sizes
+        least = np.minimum(np.maximum(how.min_channels, step), sizes)
+        steps = np.full(len(sizes), step)
+        self.limits = Limits(budget, how.fraction * budget.cost(sizes), least, steps)
         self.limits.check()
         self.made_up = context.calibration is None
         self.feeds = self._feeds(context)
@@ -164,6 +196,14 @@ class _Pruning:
         self.moments = self._moments()
         self.best = float("inf")
 
+    def _timed(self, context: Context) -> Latency | None:
+        """What times networks on the target, if the budget is a latency."""
+        if not self.how.timed:
+            return None
+        found = Latency(self.coupling, self.groups, context, context.after)
+        found.explore(self.how.round_to or found.cost.lanes)
+        return found
+
     def run(self) -> tuple[Graph, Array]:
         """The pruned graph and how many channels of each group stay."""
         found = [self._order(g) for g in self.groups]
@@ -174,6 +214,12 @@ class _Pruning:
         best = int(np.argmin(errors))
         self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
         return self._pruned(orders, candidates[best], self.feeds), candidates[best]
+
+    def part(self, kept: Array) -> float:
+        """The fraction of the cost that is left; of a latency as it was timed."""
+        if self.latency is not None:
+            return self.latency.part(kept)
+        return self.limits.budget.cost(kept) / self.limits.whole
 
     def _feeds(self, context: Context) -> list[Feed]:
         """Calibration data, or what stands in for it."""
@@ -220,20 +266,33 @@ class _Pruning:
 
     def _allocations(self, orders: Sequence[Array], gains: list[Array]) -> list[Array]:
         """Counts that meet the budget, one for each way that is tried."""
-        how, found = self.how.allocation, []
+        how, limits = self.how.allocation, self.limits
         if how == "auto" and self.made_up:  # images that are made up cannot judge the others
             how = "rate-distortion"
+        ways: list[tuple[Limits, Way]] = []
+        curves: list[Array] = []
         if how == "uniform":
-            found.append(uniform(self.limits))
+            ways.append((limits, uniform))
         if how in ("ranked", "auto"):
-            found.append(ranked(self.limits, self._per_cost(gains)))
+            ways.append((limits, lambda limits: ranked(limits, per_cost(limits.budget, gains))))
         if how in ("rate-distortion", "auto"):
-            curves = self._curves(orders)
-            found.append(rate_distortion(self.limits, curves))
+            moments = self.moments if self.how.compensate != "none" else {}
+            measure = Curves(self.coupling, self.readers, moments, self.distortion, self.context)
+            curves = measure.of(self.groups, orders)
             inner = self._inner()
-            if how == "auto" and inner is not self.limits:
-                found.append(rate_distortion(inner, curves))
-        return [refill(self.limits, kept, gains) for kept in found]
+            wide = [limits, inner] if how == "auto" and inner is not limits else [limits]
+            ways += [(w, lambda limits: rate_distortion(limits, curves)) for w in wide]
+        return promising([self._met(own, way, gains) for own, way in ways], curves)
+
+    def _met(self, limits: Limits, way: Way, gains: list[Array]) -> Array:
+        """Counts within the budget, with what the way left over given back; a latency is timed."""
+
+        def allocate(own: Limits) -> Array:
+            return refill(replace(own, least=self.limits.least), way(own), gains)
+
+        if self.latency is None:
+            return allocate(limits)
+        return self.latency.met(limits, self.how.fraction, allocate)
 
     def _inner(self) -> Limits:
         """Limits that leave the groups alone that sums tie together, where that is possible.
@@ -243,45 +302,9 @@ class _Pruning:
         sums = [v for n in self.graph.nodes if n.op.name == "Add" for v in n.operands]
         tied = {id(v) for v in sums if not v.is_constant}
         streams = np.array([any(id(p.value) in tied for p in g.places) for g in self.groups])
-        least = np.where(streams, self.budget.sizes, self.limits.least)
+        least = np.where(streams, self.limits.budget.sizes, self.limits.least)
         inner = replace(self.limits, least=least)
         return inner if streams.any() and inner.fits(least) else self.limits
-
-    def _per_cost(self, gains: list[Array]) -> list[Array]:
-        """Importances over what removing a channel of each group saves in the whole network."""
-        sizes, out = self.budget.sizes, []
-        whole = self.budget.cost(sizes)
-        for g, own in enumerate(gains):
-            trial = sizes.copy()
-            trial[g] -= 1
-            out.append(own * whole / max(whole - self.budget.cost(trial), 1e-30))
-        return out
-
-    def _curves(self, orders: Sequence[Array]) -> list[Array]:
-        """Distortion of the outputs by how many channels of each group stay, the others whole."""
-        progress, out = self.context.progress, []
-        if progress is not None:
-            progress.start("distortion curves", len(orders))
-        for order in orders:
-            size = len(order)
-            counts = np.unique(np.round(np.arange(1, LEVELS) / LEVELS * size).astype(int))
-            counts = counts[(counts > 0) & (counts < size)]
-            errors = []
-            for removed in counts:
-                gone = np.zeros(self.coupling.count, bool)
-                gone[order[:removed]] = True
-                masked = mask(self.coupling, gone)
-                if self.how.compensate != "none":
-                    assign(masked, joint(self.coupling, self.readers, self.moments, gone))
-                errors.append(self.distortion.of(masked))
-            xs, ys = [0, *counts, size], [0.0, *errors, 2 * max(errors, default=1.0)]
-            curve = np.interp(np.arange(size + 1), xs, np.maximum.accumulate(ys))
-            out.append(curve[::-1])
-            if progress is not None:
-                progress.advance()
-        if progress is not None:
-            progress.done()
-        return out
 
     def _pruned(self, orders: Sequence[Array], kept: Array, feeds: Sequence[Feed]) -> Graph:
         """The graph without the least important channels, compensated on ``feeds``."""

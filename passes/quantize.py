@@ -15,7 +15,7 @@ Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficie
 Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -59,6 +59,10 @@ class QuantizeStatic(Pass):
         if self.bias_samples < 0:
             raise PreconditionError(f"{self.name}.bias_samples = {self.bias_samples} is negative")
         WeightCodes(self.weight_bits, self.rounding).check(self.name)
+
+    def draft(self) -> Pass:
+        """Codes with the weights rounded in the cheapest way."""
+        return replace(self, rounding="nearest", bias_samples=0)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""

@@ -34,6 +34,9 @@ class RecalibrateBatchNorm(Pass):
     kind: ClassVar[Kind] = Kind.LOSSY
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
 
+    def draft(self) -> None:
+        """Nothing: it leaves shapes alone."""
+
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Observe and set, norm by norm."""
         norms = [n for n in graph.nodes if _constant(n)]

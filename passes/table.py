@@ -59,8 +59,13 @@ def make_pass(name: str, options: Mapping[str, object]) -> Pass:
 
 
 def _convert(where: str, value: object, default: object) -> object:
-    """``value`` (perhaps a string from the command line) as the type of ``default``."""
+    """``value`` (perhaps a string from the command line) as the type of ``default``.
+
+    A default of None stands for a number that is not given.
+    """
     try:
+        if default is None:
+            return float(str(value))
         if isinstance(default, bool):
             if str(value).lower() not in ("true", "false", "1", "0"):
                 raise ValueError("expected true or false")
@@ -69,5 +74,5 @@ def _convert(where: str, value: object, default: object) -> object:
             return type(default)(str(value))
         return str(value) if isinstance(default, str) else value
     except (TypeError, ValueError) as error:
-        kind = type(default).__name__
+        kind = "number" if default is None else type(default).__name__
         raise PreconditionError(f"option {where} takes a {kind}, not {value!r}") from error

@@ -28,6 +28,9 @@ CLOSE = 0.98
 COUNTS = 48
 """Counts of one group that are compared."""
 
+WORSE = 2.0
+"""Allocations that are predicted to distort this much more than the best are not tried."""
+
 SWEEPS = 8
 """Rounds over all groups for one price; allocations settle after three or four."""
 
@@ -90,6 +93,16 @@ def ranked(limits: Limits, gains: list[Array]) -> Array:
     return _loosest(limits, lambda t: kept(t) if t else limits.budget.sizes)
 
 
+def per_cost(budget: Budget, gains: list[Array]) -> list[Array]:
+    """Importances over what removing a channel of each group saves in the whole network."""
+    sizes, out = budget.sizes, []
+    whole = budget.cost(sizes)
+    for g, own in enumerate(gains):
+        less, all_ = budget.along(sizes, g, np.array([sizes[g] - 1, sizes[g]]))
+        out.append(own * whole / max(all_ - less, 1e-30))
+    return out
+
+
 def rate_distortion(limits: Limits, curves: list[Array]) -> Array:
     """By measurement: ``curves[g][n]`` is the distortion when ``n`` channels of ``g`` stay."""
     costs = limits.budget
@@ -102,11 +115,7 @@ def rate_distortion(limits: Limits, curves: list[Array]) -> Array:
         for _ in range(SWEEPS):
             before = found.copy()
             for g, counts in enumerate(choices):
-                trial = found.copy()
-                values = []
-                for n in counts:
-                    trial[g] = n
-                    values.append(curves[g][n] + price * costs.cost(trial))
+                values = curves[g][counts] + price * costs.along(found, g, counts)
                 found[g] = counts[int(np.argmin(values))]
             if np.array_equal(found, before):
                 break
@@ -126,6 +135,13 @@ def _few(counts: Array) -> Array:
     if len(counts) <= COUNTS:
         return counts
     return np.asarray(counts[np.round(np.linspace(0, len(counts) - 1, COUNTS)).astype(int)])
+
+
+def promising(found: list[Array], curves: list[Array]) -> list[Array]:
+    """Those of which the distortion curves (if there are any) do not say that they are hopeless."""
+    sums = [sum(float(c[n]) for c, n in zip(curves, kept, strict=False)) for kept in found]
+    good = [k for k, predicted in zip(found, sums, strict=True) if predicted <= WORSE * min(sums)]
+    return [k for i, k in enumerate(good) if not any(np.array_equal(k, o) for o in good[:i])]
 
 
 def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
@@ -149,21 +165,22 @@ def refill(limits: Limits, kept: Array, gains: list[Array]) -> Array:
 def _refill(limits: Limits, kept: Array, gains: list[Array], fixed: int) -> Array:
     """Channels given back one step at a time to all groups but ``fixed``."""
     budget, kept = limits.budget, kept.copy()
+    left = limits.limit - budget.cost(kept)
     while True:
-        best, most = -1, -np.inf
-        now = budget.cost(kept)
+        best, most, least = -1, -np.inf, 0.0
         for g, size in enumerate(budget.sizes):
-            trial = kept.copy()
-            trial[g] = min(size, kept[g] + limits.step[g])
-            extra = budget.cost(trial) - now
-            if g == fixed or trial[g] == kept[g] or now + extra > limits.limit:
+            more = min(size, kept[g] + limits.step[g])
+            if g == fixed or more == kept[g]:
                 continue
-            worth = float(gains[g][size - trial[g] : size - kept[g]].sum()) / max(extra, 1e-30)
-            if worth > most:
-                best, most = g, worth
+            before, after = budget.along(kept, g, np.array([kept[g], more]))
+            worth = float(gains[g][size - more : size - kept[g]].sum())
+            worth /= max(after - before, 1e-30)
+            if after - before <= left and worth > most:
+                best, most, least = g, worth, after - before
         if best < 0:
             return kept
         kept[best] = min(budget.sizes[best], kept[best] + limits.step[best])
+        left -= least
 
 
 def _loosest(limits: Limits, kept: Callable[[float], Array]) -> Array:

@@ -105,6 +105,8 @@ def sequential(
         node = layer.node
         target, shortcut = _target(small, node, places)
         fit = _Fit(layer, real, coupling.keeps(real[target], gone), target, shortcut)
+        after.hold(fit.reads)
+        before.hold([target])
         for x, y in zip(after.values(fit.reads), before.values([target]), strict=True):
             fit.add(x, y[target])
         assign(small, fit.solve())
@@ -222,9 +224,9 @@ def _residual(gram: Gram, flat: Array, centred: bool) -> tuple[Array, Array]:
 def _changes(gram: Gram, flat: Array, centred: bool, dampings: Sequence[float]) -> Iterator[Array]:
     """The solutions ``[groups, O, K]`` of the damped equations, one for each damping."""
     xx, missing = _residual(gram, flat, centred)
-    values, vectors = np.linalg.eigh(xx)
-    turned = missing @ vectors
-    level = np.maximum(values.mean(1), 1e-12)[:, None, None]
+    diagonal = np.einsum("gkk->gk", xx)
+    level = np.maximum(diagonal.mean(1), 1e-12)[:, None]
+    undamped, wanted = diagonal.copy(), missing.transpose(0, 2, 1)
     for damping in dampings:
-        own = np.maximum(values, 0)[:, None, :] + damping * level
-        yield (turned / own) @ vectors.transpose(0, 2, 1)
+        diagonal[:] = undamped + damping * level
+        yield np.linalg.solve(xx, wanted).transpose(0, 2, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...ir.graph import Graph
+from ...ir.graph import Graph, Value
 from ...ir.subgraph import live, subgraph
 from ...ir.types import Array
 from ..context import Context, Feed
@@ -26,23 +26,39 @@ class Cursor:
     def __post_init__(self) -> None:
         self.held = [dict(feed) for feed in self.feeds]
 
-    def values(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
-        """The values ``names``, sample after sample, computed from the place on."""
+    def values(
+        self, names: Sequence[str], graph: Graph | None = None
+    ) -> Iterator[dict[str, Array]]:
+        """The values ``names``, sample after sample, computed from the place on.
+
+        ``graph``: another one that is the same up to the place.
+        """
         here = self.held[0]
         missing = [n for n in dict.fromkeys(names) if n not in here]
         if not missing:
             yield from self.held
             return
-        part = subgraph(self.graph, missing, here)
+        part = subgraph(graph or self.graph, missing, here)
         wanted = [v.name for v in part.inputs]
         run = self.context.open(part, missing)
         for held in self.held:
             yield {**held, **run({n: held[n] for n in wanted})}
 
+    def hold(self, names: Sequence[str]) -> None:
+        """Compute values once for several uses, unless they would take too much memory."""
+        new = [self.graph[n] for n in dict.fromkeys(names) if n not in self.held[0]]
+        if self._bytes(new) + self._held_bytes() <= HELD:
+            self.held = list(self.values(names))
+
     def advance(self, index: int) -> None:
         """Move in front of node ``index``, unless the values there would take too much memory."""
         needed = [v for v in live(self.graph, index) if not v.is_constant]
-        size = sum(v.type.size * v.type.itemsize for v in needed) * len(self.held)
-        if size <= max(HELD, sum(a.nbytes for held in self.held for a in held.values())):
+        if self._bytes(needed) <= max(HELD, self._held_bytes()):
             names = [v.name for v in needed]
             self.held = [{n: found[n] for n in names} for found in self.values(names)]
+
+    def _bytes(self, values: Sequence[Value]) -> int:
+        return sum(v.type.size * v.type.itemsize for v in values) * len(self.held)
+
+    def _held_bytes(self) -> int:
+        return sum(a.nbytes for held in self.held for a in held.values())

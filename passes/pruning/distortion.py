@@ -9,6 +9,7 @@ import numpy as np
 from ...ir.graph import Graph, Value
 from ...ir.types import Array
 from ..context import Context, Feed
+from .cursor import Cursor
 
 _SATURATING = ("Softmax", "LogSoftmax", "Sigmoid")
 
@@ -19,18 +20,21 @@ class Distortion:
     def __init__(self, real: Graph, context: Context, feeds: Sequence[Feed]) -> None:
         self.context, self.feeds = context, feeds
         self.names = list(dict.fromkeys(_judged(v).name for v in real.outputs if v.type.is_float))
-        self._reference = self._run(real)
+        self._reference = self._run(real, Cursor(real, context, feeds))
         self._power = [max(float(np.square(a).mean()), 1e-30) for a in self._reference]
 
-    def of(self, graph: Graph) -> float:
-        """Mean square error over mean square, the mean of all outputs."""
-        pairs = zip(self._reference, self._run(graph), strict=True)
+    def of(self, graph: Graph, walk: Cursor | None = None) -> float:
+        """Mean square error over mean square, the mean of all outputs.
+
+        ``walk``: through the same samples, to a place up to which ``graph`` is the real one.
+        """
+        found = self._run(graph, walk or Cursor(graph, self.context, self.feeds))
+        pairs = zip(self._reference, found, strict=True)
         errors = [float(np.square(a - b).mean()) for a, b in pairs]
         return float(np.mean([e / p for e, p in zip(errors, self._power, strict=True)]))
 
-    def _run(self, graph: Graph) -> list[Array]:
-        run = self.context.open(graph, self.names)
-        found = [run(feed) for feed in self.feeds]
+    def _run(self, graph: Graph, walk: Cursor) -> list[Array]:
+        found = list(walk.values(self.names, graph))
         return [np.stack([f[name] for f in found]).astype(np.float64) for name in self.names]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir.coupling import Coupling
+from ...ir.coupling import ChannelGroup, Coupling
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ..linear import Linear
@@ -65,6 +65,15 @@ def layers(graph: Graph) -> Iterator[Linear]:
     for node in graph.nodes:
         if (layer := own_layer(node)) is not None:
             yield layer
+
+
+def first_node(graph: Graph, group: ChannelGroup) -> int:
+    """The index of the first node that makes or reads something with channels of ``group``."""
+    own = {id(place.value) for place in group.places}
+    touches = (
+        i for i, n in enumerate(graph.nodes) if any(id(v) in own for v in (*n.operands, *n.outputs))
+    )
+    return next(touches, len(graph.nodes))
 
 
 def add_biases(graph: Graph) -> None:

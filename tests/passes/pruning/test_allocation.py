@@ -28,7 +28,7 @@ def test_costs_are_those_of_the_graph_that_is_left(seed: int, unit: str) -> None
     rng = np.random.default_rng(seed)
     coupling = network()
     groups = coupling.deletable()
-    budget = Budget(coupling, groups, unit)
+    budget = Budget.of(coupling, groups, unit)
     kept = np.array([int(rng.integers(1, len(g) + 1)) for g in groups])
     gone = np.zeros(coupling.count, bool)
     for group, count in zip(groups, kept, strict=True):
@@ -38,7 +38,7 @@ def test_costs_are_those_of_the_graph_that_is_left(seed: int, unit: str) -> None
 
 def limits(part: float, step: int = 1) -> Limits:
     coupling = network()
-    budget = Budget(coupling, coupling.deletable())
+    budget = Budget.of(coupling, coupling.deletable())
     count = len(budget.sizes)
     least = np.full(count, step)
     return Limits(budget, part * budget.cost(budget.sizes), least, np.full(count, step))
@@ -90,5 +90,5 @@ def test_a_transposed_layer_counts() -> None:
     w = b.normal(8, 5, 3, 3)
     b.done(b.op("ConvTranspose", x, w))
     coupling = Coupling(b.graph)
-    budget = Budget(coupling, coupling.deletable())
+    budget = Budget.of(coupling, coupling.deletable())
     assert budget.cost(budget.sizes) == macs(b.graph)

@@ -76,9 +76,10 @@ def test_groups_can_be_chosen() -> None:
     assert small.nodes[0].operands[1].shape[0] == 16, "the group of the first weight stays"
 
 
-def test_nothing_asked_nothing_done() -> None:
+def test_all_of_it_is_all_of_it_and_nothing_said_is_half() -> None:
     graph = residual_net().graph
-    assert macs(pruned(graph)) == macs(graph)
+    assert macs(pruned(graph, macs=1)) == macs(graph)
+    assert 0.4 * macs(graph) < macs(pruned(graph)) <= 0.5 * macs(graph)
 
 
 def test_the_input_graph_stays_and_the_run_repeats_to_the_bit() -> None:
