@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from . import backends, frontends, ir, passes, targets
     from .api import bench, compile, evaluate, load, to_torch
     from .backends.codegen.artifact import Artifact
+    from .gradients import TorchGradients
     from .ir.errors import QcError
     from .ir.graph import Graph
     from .passes.context import Context
@@ -28,6 +29,7 @@ _PUBLIC = {
     "Graph": "ir.graph",
     "PassManager": "passes.manager",
     "QcError": "ir.errors",
+    "TorchGradients": "gradients",
 }
 _PACKAGES = ("ir", "passes", "frontends", "backends", "targets")
 
@@ -37,6 +39,7 @@ __all__ = [
     "Graph",
     "PassManager",
     "QcError",
+    "TorchGradients",
     "backends",
     "bench",
     "compile",

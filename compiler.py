@@ -17,6 +17,7 @@ from . import scoring
 from .columns import columns
 from .costs import TargetCost
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
+from .gradients import TorchGradients
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
@@ -220,6 +221,7 @@ def _context(
         calibration=calibration,
         evaluate=judge.measure if judge is not None else None,
         executor=OnnxRuntimeExecutor(),
+        gradients=TorchGradients(job.seed),
         seed=job.seed,
         verify=job.verify,
         progress=progress,

@@ -18,13 +18,15 @@ import numpy as np
 import setting
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
+from qc.gradients import TorchGradients
 from qc.ir.graph import Graph
 from qc.loading import load_concrete
 from qc.passes import Canonicalize, Context, PassManager, PruneChannels
 from qc.passes.measure import macs
 
+CRITERIA = ("l1", "l2", "taylor", "fluctuation", "obs")
 ROWS = [
-    *(f"{c}/uniform/{f}" for f in ("none", "joint", "sequential") for c in ("l1", "l2", "obs")),
+    *(f"{c}/uniform/{f}" for f in ("none", "joint", "sequential") for c in CRITERIA),
     *(f"obs/{a}/{f}" for f in ("joint", "sequential") for a in ("ranked", "rate-distortion")),
     "obs/auto/sequential",
 ]
@@ -42,7 +44,11 @@ def main() -> int:
     calibration = entry.calibration(args.samples)
     inputs, targets = entry.evaluation()
     graph = load_concrete(entry.path, {}, lambda specs: {s.name: (1, *s.shape[1:]) for s in specs})
-    context = Context(calibration=_feeds(graph, calibration), executor=OnnxRuntimeExecutor())
+    context = Context(
+        calibration=_feeds(graph, calibration),
+        executor=OnnxRuntimeExecutor(),
+        gradients=TorchGradients(),
+    )
     cases = _feeds(graph, inputs)
 
     def accuracy(network: Graph) -> float:

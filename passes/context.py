@@ -28,6 +28,17 @@ class Executor(Protocol):
         """A function from a feed to the values called ``names``."""
 
 
+class Gradients(Protocol):
+    """Differentiates graphs; ``api`` injects one."""
+
+    def open(self, graph: Graph, names: Sequence[str]) -> Run:
+        """A function from a feed to gradients by the names of constants.
+
+        Of a sum of all elements of the values ``names``, each with a random sign, and each value
+        relative to its root mean square.
+        """
+
+
 class Cost(Protocol):
     """What graphs cost on the target; ``api`` injects one."""
 
@@ -108,6 +119,7 @@ class Context:
     calibration: Iterable[Feed] | None = None
     evaluate: Callable[[Graph], float] | None = None
     executor: Executor | None = None
+    gradients: Gradients | None = None
     cost: Cost | None = None
     seed: int = 0
     verify: bool = False

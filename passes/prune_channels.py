@@ -2,7 +2,8 @@
 
 1. The coupling analysis finds the groups of channels that can go together.
 2. A criterion orders the channels of each group: ``obs`` (by the error that their removal causes
-   once the other columns are updated), ``l1``, ``l2`` (by the size of their weights).
+   once the other columns are updated), ``fluctuation`` (by how much they vary), ``taylor`` (by
+   gradients), ``l1``, ``l2`` (by the size of their weights).
 3. An allocation decides how many go where: ``uniform``, ``ranked`` (by importance per cost over
    all groups), ``rate-distortion`` (by measured distortion of the outputs); ``auto`` takes the
    best of the last two, and of the last one without residual streams, as measured after
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import islice
 from typing import ClassVar
 
@@ -47,15 +49,16 @@ from .pruning.budget import UNITS, Budget
 from .pruning.compensate import POSITIONS, WIDEST, assign, joint, sequential
 from .pruning.curves import Curves
 from .pruning.distortion import Distortion
-from .pruning.importance import AGGREGATES, MAGNITUDES, magnitudes, normalize
+from .pruning.importance import AGGREGATES, MAGNITUDES, fluctuations, magnitudes, normalize
 from .pruning.latency import Latency
 from .pruning.obs import eliminate
-from .pruning.readers import add_biases, readers
+from .pruning.readers import Reader, add_biases, readers
 from .pruning.synthetic import synthetic
+from .pruning.taylor import taylor
 from .streaming import stream
 
 CHOICES = {
-    "criterion": ("obs", *MAGNITUDES),
+    "criterion": ("obs", "fluctuation", "taylor", *MAGNITUDES),
     "aggregate": tuple(AGGREGATES),
     "normalize": ("auto", "none", "mean", "sum", "max", "gauss", "lamp"),
     "allocation": ("auto", "uniform", "ranked", "rate-distortion"),
@@ -236,7 +239,7 @@ class _Pruning:
         """Moments of the inputs of the layers that may lose some, where anything needs them."""
         how = self.how
         curves = how.allocation in ("auto", "rate-distortion") and how.compensate != "none"
-        if how.criterion != "obs" and how.compensate != "joint" and not curves:
+        if how.criterion not in ("obs", "fluctuation") and how.compensate != "joint" and not curves:
             return {}
         loses = np.zeros(self.coupling.count, bool)
         loses[np.concatenate([g.channels for g in self.groups])] = True
@@ -258,11 +261,27 @@ class _Pruning:
             order, gains = eliminate(group, mine, self.moments)
             scale = "none" if how.normalize == "auto" else how.normalize
             return order, np.append(normalize(gains[:-1], scale), np.inf)
-        criterion = "l2" if how.criterion == "obs" else how.criterion
-        scores = magnitudes(self.coupling, group, criterion, how.aggregate)
-        scores = normalize(scores, "mean" if how.normalize == "auto" else how.normalize)
+        scores, scale = self._scores(group, mine)
+        scores = normalize(scores, scale if how.normalize == "auto" else how.normalize)
         rising = np.argsort(scores, kind="stable")
         return group.channels[rising], np.append(scores[rising][:-1], np.inf)
+
+    def _scores(self, group: ChannelGroup, mine: list[Reader]) -> tuple[Array, str]:
+        """What every channel matters by itself, and how that compares between groups."""
+        how = self.how
+        if how.criterion == "taylor":
+            return self.gradients[group.name], "none"
+        if how.criterion == "fluctuation" and mine:
+            return fluctuations(group, mine, self.moments), "none"
+        criterion = how.criterion if how.criterion in MAGNITUDES else "l2"
+        return magnitudes(self.coupling, group, criterion, how.aggregate), "mean"
+
+    @cached_property
+    def gradients(self) -> dict[str, Array]:
+        """What every channel matters to first order, by the name of the group."""
+        few = self.fitted[: self.how.curve_samples]
+        found = taylor(self.coupling, self.groups, self.context, few, self.how.aggregate)
+        return dict(zip((g.name for g in self.groups), found, strict=True))
 
     def _allocations(self, orders: Sequence[Array], gains: list[Array]) -> list[Array]:
         """Counts that meet the budget, one for each way that is tried."""

@@ -50,13 +50,18 @@ def to_torch(graph: Graph, frozen: Sequence[str] = ()) -> fx.GraphModule:
     lines.output(outputs[0] if len(outputs) == 1 else outputs)
     lines.lint()
     module = fx.GraphModule(root, lines, re.sub(r"\W", "_", graph.name) or "Graph")
-    module.meta[META] = names_of(graph)
+    module.meta[META] = names_of(graph, attributes)
     return module.eval()
 
 
-def names_of(graph: Graph) -> dict[str, Any]:
-    """The names that a module cannot hold."""
-    return {"inputs": [v.name for v in graph.inputs], "outputs": [v.name for v in graph.outputs]}
+def names_of(graph: Graph, attributes: Attributes) -> dict[str, Any]:
+    """The names that a module cannot hold: of inputs, outputs, and of constants by their paths."""
+    paths = attributes.paths
+    return {
+        "inputs": [v.name for v in graph.inputs],
+        "outputs": [v.name for v in graph.outputs],
+        "constants": {paths[id(v)]: v.name for v in graph.constants if id(v) in paths},
+    }
 
 
 def _refuse(graph: Graph) -> None:

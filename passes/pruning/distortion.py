@@ -19,7 +19,7 @@ class Distortion:
 
     def __init__(self, real: Graph, context: Context, feeds: Sequence[Feed]) -> None:
         self.context, self.feeds = context, feeds
-        self.names = list(dict.fromkeys(_judged(v).name for v in real.outputs if v.type.is_float))
+        self.names = judged(real)
         self._reference = self._run(real, Cursor(real, context, feeds))
         self._power = [max(float(np.square(a).mean()), 1e-30) for a in self._reference]
 
@@ -38,7 +38,12 @@ class Distortion:
         return [np.stack([f[name] for f in found]).astype(np.float64) for name in self.names]
 
 
-def _judged(value: Value) -> Value:
+def judged(graph: Graph) -> list[str]:
+    """Names of the real outputs, or of what goes into one that saturates."""
+    return list(dict.fromkeys(_unsaturated(v).name for v in graph.outputs if v.type.is_float))
+
+
+def _unsaturated(value: Value) -> Value:
     maker = value.producer
     if maker is not None and maker.op.name in _SATURATING:
         return maker.operands[0]

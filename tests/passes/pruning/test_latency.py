@@ -11,6 +11,7 @@ from graphs import residual_net
 
 from qc import passes
 from qc.backends.codegen.tuning.records import Database
+from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.costs import TargetCost
 from qc.ir import Graph
 from qc.ir.coupling import Coupling
@@ -47,7 +48,9 @@ class Machine:
 
 def compressed(cost: Machine | None, **options: object) -> tuple[Graph, dict[str, object]]:
     """The small float network, and what the ledger says."""
-    context = Context(calibration=residual_net().feeds(8), cost=cost)
+    context = Context(
+        calibration=residual_net().feeds(8), cost=cost, executor=OnnxRuntimeExecutor()
+    )
     later = [p for p in load_recipe("int8").passes if p.name not in ("canonicalize",)]
     first = [passes.Canonicalize(), passes.PruneChannels(**options)]
     small, ledger = PassManager(first, later).run(residual_net().graph, context)

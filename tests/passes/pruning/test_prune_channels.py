@@ -9,6 +9,7 @@ import pytest
 from graphs import Builder, residual_net
 
 from qc import api, passes
+from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.ir import Graph
 from qc.ir.errors import PassError, PreconditionError
 from qc.ir.evaluate import evaluate
@@ -20,7 +21,7 @@ from qc.passes.table import make_pass
 
 
 def context(count: int = 8) -> Context:
-    return Context(calibration=residual_net().feeds(count))
+    return Context(calibration=residual_net().feeds(count), executor=OnnxRuntimeExecutor())
 
 
 def pruned(graph: Graph, **options: object) -> Graph:
