@@ -3,5 +3,6 @@
 from .delete import delete
 from .mask import mask
 from .permute import permute
+from .permute_within import blocks_of, permute_within
 
-__all__ = ["delete", "mask", "permute"]
+__all__ = ["blocks_of", "delete", "mask", "permute", "permute_within"]
