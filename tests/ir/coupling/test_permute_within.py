@@ -27,7 +27,7 @@ def heads(shared: bool) -> Graph:
     if shared:
         query = b.op("Mul", query, b.normal(4))
     scores = b.op("MatMul", query, b.op("Transpose", key, perm=(0, 2, 1)))
-    return b.done(scores)
+    return b.done(b.op("ReduceSum", scores, axes=(0,)))
 
 
 def channels_of_heads(coupling: Coupling) -> ChannelGroup:
