@@ -13,6 +13,9 @@ from ..ir.types import Array
 TOGETHER = 512
 """Vectors multiplied at once: the product costs less than adding it to the sum so far."""
 
+RELATIVE = 1e-6
+"""Of the mean variance: what is left of an input without the others and counts as nothing."""
+
 
 class Gram:
     """Moments of ``x``, ``[groups, K]``, and optionally of targets ``y``, ``[groups, outputs]``."""
@@ -87,6 +90,19 @@ class Gram:
         """``x x^T`` about the mean."""
         n = max(self.count, 1)
         return np.asarray(self._xx / n - _outer(self._x.total / n, self._x.total / n))
+
+    @property
+    def singular(self) -> bool:
+        """Whether some inputs follow from others, as far as was seen: then only damping helps."""
+        spread = self.covariance
+        diagonal = np.einsum("gkk->gk", spread)
+        level = np.maximum(diagonal.mean(1, keepdims=True), 1e-30)
+        diagonal += RELATIVE / 1000 * level
+        try:
+            pivots = np.square(np.einsum("gkk->gk", np.linalg.cholesky(spread)))
+        except np.linalg.LinAlgError:
+            return True
+        return bool((pivots < RELATIVE * level).any())
 
     @property
     def cross_covariance(self) -> Array:

@@ -167,6 +167,7 @@ class PruneChannels(Pass):
             "channels": int(pruning.limits.budget.sizes.sum()),
             self.unit: round(pruning.part(chosen), 4),
             "distortion": round(pruning.best, 6),
+            "singular": sum(m.singular for m in pruning.moments.values()),
             "data": "synthetic" if pruning.made_up else "calibration",
         }
 

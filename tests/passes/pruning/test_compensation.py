@@ -10,6 +10,7 @@ from qc.ir.actions import delete
 from qc.ir.coupling import Coupling
 from qc.ir.evaluate import evaluate
 from qc.passes.context import Context
+from qc.passes.gram import Gram
 from qc.passes.moments import Moments
 from qc.passes.pruning import compensate, cursor, obs
 from qc.passes.pruning.compensate import assign, joint, sequential
@@ -220,3 +221,19 @@ def test_dead_inputs_do_not_make_it_singular() -> None:
     assert set(order[:4]) == set(group.channels[:4]), "dead channels go first"
     assert np.isfinite(errors[:-1]).all()
     assert errors[:4].max() < 0.2 * errors[4:-1].min(), "nothing but the damping"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_follows_from_the_rest_is_seen(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((1, 60, 500)).astype(dtype)
+    cases = {
+        "whole": (whole, False),
+        "fewer vectors than inputs": (whole[:, :, :40], True),
+        "one twice": (whole[:, [*range(60), 7]], True),
+        "one constant": (whole * (np.arange(60) != 3)[None, :, None].astype(dtype), True),
+    }
+    for name, (x, singular) in cases.items():
+        gram = Gram(1, x.shape[1])
+        gram.add(x)
+        assert gram.singular == singular, name
