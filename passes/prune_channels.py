@@ -50,7 +50,7 @@ from .pruning.compensate import POSITIONS, WIDEST, assign, joint, sequential
 from .pruning.curves import Curves
 from .pruning.distortion import Distortion
 from .pruning.importance import AGGREGATES, MAGNITUDES, fluctuations, magnitudes, normalize
-from .pruning.latency import Latency
+from .pruning.latency import Latency, fingerprint
 from .pruning.obs import eliminate
 from .pruning.readers import Reader, add_biases, readers
 from .pruning.synthetic import synthetic
@@ -159,12 +159,12 @@ class PruneChannels(Pass):
             for group, count in zip(pruning.groups, chosen, strict=True)
         ]
         small.properties |= graph.properties
-        removed = int((pruning.limits.budget.sizes - chosen).sum())
+        sizes = np.array([len(g) for g in pruning.groups])
         graph.become(small)
         return {
-            "rewrites": removed,
-            "groups": len(pruning.groups),
-            "channels": int(pruning.limits.budget.sizes.sum()),
+            "rewrites": int((sizes - chosen).sum()),
+            "groups": len(sizes),
+            "channels": int(sizes.sum()),
             self.unit: round(pruning.part(chosen), 4),
             "distortion": round(pruning.best, 6),
             "singular": sum(m.singular for m in pruning.moments.values()),
@@ -181,16 +181,12 @@ class _Pruning:
         self.groups = [g for g in coupling.deletable() if self._wanted(g)]
         if not self.groups:
             raise PassError(_nothing(coupling))
-        self.latency = latency = self._timed(context)
-        budget = latency.budget() if latency else Budget.of(coupling, self.groups, how.unit)
-        step = how.round_to or (latency.cost.lanes if latency else 1)
-        sizes = budget.sizes
-        least = np.minimum(np.maximum(how.min_channels, step), sizes)
-        steps = np.full(len(sizes), step)
-        self.limits = Limits(budget, how.fraction * budget.cost(sizes), least, steps)
-        self.limits.check()
         self.made_up = context.calibration is None
         self.feeds = self._feeds(context)
+        self.latency = self._latency(context)
+        self.known = self.latency.recall() if self.latency else None
+        if self.known is None:
+            self.limits.check()
         self.readers = readers(coupling)
         judges = self.feeds[::JUDGE][: how.curve_samples]
         seen = {id(f) for f in judges} if len(self.feeds) > JUDGE else set()
@@ -200,23 +196,38 @@ class _Pruning:
         self.moments = self._moments()
         self.best = float("inf")
 
-    def _timed(self, context: Context) -> Latency | None:
+    def _latency(self, context: Context) -> Latency | None:
         """What times networks on the target, if the budget is a latency."""
         if not self.how.timed:
             return None
-        found = Latency(self.coupling, self.groups, context, context.after)
-        found.explore(self.how.round_to or found.cost.lanes)
-        return found
+        of = fingerprint(self.graph, self.feeds, f"{self.how} {context.after}")
+        return Latency(self.coupling, self.groups, context, of)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What may be kept."""
+        how, latency = self.how, self.latency
+        step = how.round_to or (latency.cost.lanes if latency else 1)
+        if latency is not None:
+            latency.explore(step)
+        budget = latency.budget() if latency else Budget.of(self.coupling, self.groups, how.unit)
+        sizes = budget.sizes
+        least = np.minimum(np.maximum(how.min_channels, step), sizes)
+        steps = np.full(len(sizes), step)
+        return Limits(budget, how.fraction * budget.cost(sizes), least, steps)
 
     def run(self) -> tuple[Graph, Array]:
         """The pruned graph and how many channels of each group stay."""
         found = [self._order(g) for g in self.groups]
         orders, gains = [f[0] for f in found], [f[1] for f in found]
-        candidates = self._allocations(orders, gains)
+        known = self.known
+        candidates = self._allocations(orders, gains) if known is None else [known]
         few = self.fitted[: 2 * self.how.curve_samples]
         errors = [self.distortion.of(self._pruned(orders, kept, few)) for kept in candidates]
         best = int(np.argmin(errors))
         self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
+        if self.latency is not None and known is None:
+            self.latency.remember(candidates[best])
         return self._pruned(orders, candidates[best], self.feeds), candidates[best]
 
     def part(self, kept: Array) -> float:

@@ -12,6 +12,7 @@ it fits; what an allocation really takes is always timed in the end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,8 +25,7 @@ from ...ir.coupling import Axis, ChannelGroup, Coupling
 from ...ir.errors import PassError, PreconditionError
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import Array
-from ..base import Pass
-from ..context import Context, Cost
+from ..context import Context, Cost, Feed
 from ..measure import mac_axes
 from .allocation import CLOSE, Limits
 from .budget import Budget, Lengths, Product, value
@@ -36,21 +36,26 @@ SAMPLES = 2
 ROUNDS = 4
 """Allocations that are timed to find one that takes what it may."""
 
+PART = "latency"
+"""What a remembered allocation took of the whole network's time; a name no group has."""
+
 RANDOM = 4
 """Copies with random counts, beside the whole network and half of it."""
 
 
 @dataclass
 class Latency:
-    """Times copies of the analysed network; ``after`` are the passes that follow pruning.
+    """Times copies of the analysed network after the passes that follow.
 
-    ``PreconditionError`` where nobody knows what the target takes.
+    ``name`` is what an allocation is remembered under.  ``PreconditionError`` where nobody knows
+    what the target takes.
     """
 
     coupling: Coupling
     groups: Sequence[ChannelGroup]
     context: Context
-    after: Sequence[Pass]
+    name: str = ""
+    _part: float | None = None
     _timed: list[tuple[Array, dict[str, float]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,7 +105,21 @@ class Latency:
 
     def part(self, kept: Array) -> float:
         """Which part of the whole network's time this is."""
-        return self.seconds(kept) / self.seconds(self.sizes)
+        return self._part or self.seconds(kept) / self.seconds(self.sizes)
+
+    def recall(self) -> Array | None:
+        """The counts that were remembered, int64 ``[groups]``."""
+        found = self.cost.recall(self.name)
+        if found is None or len(found) != len(self.groups) + 1:
+            return None
+        self._part = float(found[PART])
+        return np.array([int(found[g.name]) for g in self.groups], np.int64)
+
+    def remember(self, kept: Array) -> None:
+        """Store counts, if they were measured, for later compilations."""
+        if self.cost.measured:
+            counts = {g.name: str(int(n)) for g, n in zip(self.groups, kept, strict=True)}
+            self.cost.remember(self.name, {**counts, PART: f"{self.part(kept):.4f}"})
 
     def met(self, limits: Limits, part: float, allocate: Callable[[Limits], Array]) -> Array:
         """Counts of an allocation that is timed to take ``part`` of the whole, or a little less.
@@ -130,7 +149,7 @@ class Latency:
             ranges={}, moments={}, why_float={}, chosen_float={}, pruned=[],
         )  # fmt: skip
         graph.properties |= self.coupling.graph.properties
-        for one in self.after:
+        for one in self.context.after:
             if (draft := one.draft()) is not None:
                 draft.apply(graph, quiet)
                 graph.properties |= draft.establishes
@@ -148,6 +167,17 @@ class Latency:
             weights, _ = nnls(sizes / largest, times)
             for weight, most, (fixed, product) in zip(weights, largest, terms, strict=True):
                 yield float(weight / most) * fixed, product
+
+
+def fingerprint(graph: Graph, feeds: Sequence[Feed], options: str) -> str:
+    """A hash of all that an allocation depends on, but for the target."""
+    found = hashlib.sha256(f"{options}\n{graph}".encode())
+    for constant in graph.constants:
+        found.update(np.ascontiguousarray(constant.data).tobytes())
+    for feed in feeds:
+        for name in sorted(feed):
+            found.update(np.ascontiguousarray(feed[name]).tobytes())
+    return found.hexdigest()
 
 
 def _parts(graph: Graph) -> Iterator[tuple[str, list[list[Axis]]]]:
