@@ -53,9 +53,11 @@ class Limits:
         """``PassError`` where even the least channels everywhere cost too much."""
         whole, lowest = self.whole, self.budget.cost(self.least)
         if lowest > self.limit:
+            step = int(self.step.max(initial=1))
+            why = f" with multiples of {step} channels (round_to)" if step > 1 else ""
             raise PassError(
                 f"a budget of {self.limit / whole:.3g} of the {self.budget.unit} cannot be met; "
-                f"the least reachable is {lowest / whole:.3g}"
+                f"the least reachable is {lowest / whole:.3g}{why}"
             )
 
     def rounded(self, kept: Array) -> Array:
