@@ -131,11 +131,13 @@ class PruneChannels(Pass):
         small.properties |= graph.properties
         sizes = np.array([len(g) for g in pruning.groups])
         graph.become(small)
+        curves = {"predicted": round(pruning.predicted, 6)} if pruning.curves else {}
         return {
             "rewrites": int((sizes - chosen).sum()),
             "groups": len(sizes),
             "channels": int(sizes.sum()),
             self.unit: round(pruning.part(chosen), 4),
+            **curves,
             "distortion": round(pruning.best, 6),
             "singular": sum(m.singular for m in pruning.moments.values()),
             "data": "synthetic" if pruning.made_up else "calibration",

@@ -139,10 +139,15 @@ def _few(counts: Array) -> Array:
     return np.asarray(counts[np.round(np.linspace(0, len(counts) - 1, COUNTS)).astype(int)])
 
 
+def predicted(kept: Array, curves: list[Array]) -> float:
+    """The sum of the distortions that curves say (0 without curves)."""
+    return sum(float(curve[n]) for curve, n in zip(curves, kept, strict=False))
+
+
 def promising(found: list[Array], curves: list[Array]) -> list[Array]:
     """Those of which the distortion curves (if there are any) do not say that they are hopeless."""
-    sums = [sum(float(c[n]) for c, n in zip(curves, kept, strict=False)) for kept in found]
-    good = [k for k, predicted in zip(found, sums, strict=True) if predicted <= WORSE * min(sums)]
+    sums = [predicted(kept, curves) for kept in found]
+    good = [k for k, own in zip(found, sums, strict=True) if own <= WORSE * min(sums)]
     return [k for i, k in enumerate(good) if not any(np.array_equal(k, o) for o in good[:i])]
 
 

@@ -19,7 +19,16 @@ from ...ir.types import Array
 from ..context import Context, Feed
 from ..moments import Moments
 from ..streaming import stream
-from .allocation import Limits, per_cost, promising, ranked, rate_distortion, refill, uniform
+from .allocation import (
+    Limits,
+    per_cost,
+    predicted,
+    promising,
+    ranked,
+    rate_distortion,
+    refill,
+    uniform,
+)
 from .budget import Budget
 from .compensate import POSITIONS, WIDEST, assign, joint, sequential
 from .curves import Curves
@@ -63,7 +72,8 @@ class Pruning:
         self.context = replace(context, calibration=self.fitted)
         self.distortion = Distortion(graph, self.context, judges)
         self.moments = self._moments()
-        self.best = float("inf")
+        self.curves: list[Array] = []
+        self.best = self.predicted = float("inf")
 
     def _latency(self, context: Context) -> Latency | None:
         """What times networks on the target, if the budget is a latency."""
@@ -94,6 +104,7 @@ class Pruning:
         few = self.fitted[: 2 * self.how.curve_samples]
         errors = [self.distortion.of(self._pruned(orders, kept, few)) for kept in candidates]
         best = int(np.argmin(errors))
+        self.predicted = predicted(candidates[best], self.curves)
         self.best = errors[best]  # on samples that the fit had not seen; in the end it sees all
         if self.latency is not None and known is None:
             self.latency.remember(candidates[best])
@@ -170,7 +181,6 @@ class Pruning:
         if how == "auto" and self.made_up:  # images that are made up cannot judge the others
             how = "rate-distortion"
         ways: list[tuple[Limits, Way]] = []
-        curves: list[Array] = []
         if how == "uniform":
             ways.append((limits, uniform))
         if how in ("ranked", "auto"):
@@ -178,11 +188,11 @@ class Pruning:
         if how in ("rate-distortion", "auto"):
             moments = self.moments if self.how.compensate != "none" else {}
             measure = Curves(self.coupling, self.readers, moments, self.distortion, self.context)
-            curves = measure.of(self.groups, orders)
+            self.curves = curves = measure.of(self.groups, orders)
             inner = self._inner()
             wide = [limits, inner] if how == "auto" and inner is not limits else [limits]
             ways += [(w, lambda limits: rate_distortion(limits, curves)) for w in wide]
-        return promising([self._met(own, way, gains) for own, way in ways], curves)
+        return promising([self._met(own, way, gains) for own, way in ways], self.curves)
 
     def _met(self, limits: Limits, way: Way, gains: list[Array]) -> Array:
         """Counts within the budget, with what the way left over given back; a latency is timed."""
