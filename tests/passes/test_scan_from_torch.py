@@ -109,6 +109,18 @@ def test_architectures(name: str) -> None:
     assert not {n.op.name for n in graph.nodes} & {"Exp", "Softplus", "ReduceSum", "Mul"}
 
 
+def test_there_and_back() -> None:
+    """The module of a canonical graph trains, and its scan is recovered again."""
+    torch.manual_seed(0)
+    inputs = (torch.randn(1, LENGTH, 5),)
+    graph, _ = canonical(HuggingFace().eval(), inputs)
+    module = qc.to_torch(graph)
+    module(*inputs).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
+    _, count = canonical(module, inputs)
+    assert count == 1
+
+
 @pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
 def test_all_forms_of_a_network_become_the_same_graph() -> None:
     names = ["mamba_shakespeare_scan.onnx", "mamba_shakespeare_plain.onnx", "mamba_shakespeare.pt2"]
