@@ -41,7 +41,11 @@ class Contest:
     seconds: float = 3.0
 
     def medians(self) -> dict[str, float]:
-        """Median milliseconds per call, by name, over at least seven interleaved rounds."""
+        """Median milliseconds per call, by name."""
+        return {name: median(times) for name, times in self.rounds().items()}
+
+    def rounds(self) -> dict[str, list[float]]:
+        """Milliseconds per call, by name, of at least seven interleaved rounds."""
         repeats = {name: self._repeats(call) for name, call in self.calls.items()}
         times: dict[str, list[float]] = {name: [] for name in self.calls}
         names = list(self.calls)
@@ -49,9 +53,9 @@ class Contest:
         rounds = 0
         while rounds < 7 or perf_counter() - started < self.seconds:
             for name in names[rounds % len(names) :] + names[: rounds % len(names)]:
-                times[name].append(_timed(self.calls[name], repeats[name]))
+                times[name].append(1e3 * _timed(self.calls[name], repeats[name]))
             rounds += 1
-        return {name: 1e3 * median(t) for name, t in times.items()}
+        return times
 
     @staticmethod
     def _repeats(call: Call) -> int:

@@ -2,8 +2,9 @@
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
 into biases), unrolls short recurrent layers, writes transposed convolutions as convolutions, and
-recovers the activations and normalisations that exporters take apart (rules, one line each:
-``patterns_activation``, ``patterns_norm``, ``patterns_linear``, ``patterns_transposed``).  ::
+recovers the activations, normalisations and selective scans that exporters take apart (rules, one
+line each: ``patterns_activation``, ``patterns_norm``, ``patterns_linear``, ``patterns_scan``,
+``patterns_transposed``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -23,6 +24,7 @@ from .context import Context
 from .patterns_activation import ACTIVATIONS
 from .patterns_linear import LINEAR
 from .patterns_norm import NORMS
+from .patterns_scan import SCANS
 from .patterns_shape import SHAPES
 from .patterns_transposed import TRANSPOSED
 from .unroll_recurrent import unroll_recurrent
@@ -48,6 +50,8 @@ class Canonicalize(Pass):
             # Norms first: a mean inside one is no pooling.
             fired = rewrite(graph, [*SHAPES, *NORMS], self.name)
             fired += rewrite(graph, [*LINEAR, *TRANSPOSED, *ACTIVATIONS], self.name)
+            # Scans last: their parts are single ops by now.
+            fired += rewrite(graph, SCANS, self.name)
             counts += fired
             if not fired:
                 break

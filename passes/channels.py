@@ -29,6 +29,9 @@ MOVES = frozenset({
 PER_MAP = frozenset({
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Pad",
 })  # fmt: skip
+FLOAT = frozenset({"SelectiveScan"})
+"""Ops without an integer form that end in float anyway: a product behind them costs next to
+nothing, and takes up factors of their last axis."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Scales:
     """Classes of channels that share a factor; class 0 is pinned to one.
 
     ``outputs`` and ``inputs`` give per layer (by the name of its result) the class of every
-    channel that it makes and that it reads.
+    channel that it makes and that it reads; ``FLOAT`` ops only make some.
     """
 
     count: int = 1
@@ -75,6 +78,8 @@ class _Walk:
             return
         if not _symbolic(node):
             name = node.op.name
+            if name in FLOAT:
+                self._make(node.output, node.output.type.rank - 1)
             rule = {"Add": self._sum, "Sub": self._sum}.get(name)
             if name in HOMOGENEOUS or name in MOVES:
                 rule = self._move
@@ -110,12 +115,17 @@ class _Walk:
         if vector is None or self.fixed(layer):
             self.pin(x)
             vector = np.zeros(layer.channels[0], np.int64)
-        own = np.arange(self.made, self.made + layer.channels[1])
+        self.found.inputs[y.name] = vector
+        self._make(y, 1 if layer.is_conv else y.type.rank - 1)
+
+    def _make(self, y: Value, axis: int) -> None:
+        """Classes of their own for the channels of a result."""
+        own = np.arange(self.made, self.made + y.shape[axis])
         self.made += len(own)
         for i in own:
             self.classes[int(i)]  # a class of its own
-        self.found.inputs[y.name], self.found.outputs[y.name] = vector, own
-        self.tags[id(y)] = _spread(own, y, 1 if layer.is_conv else y.type.rank - 1)
+        self.found.outputs[y.name] = own
+        self.tags[id(y)] = _spread(own, y, axis)
 
     def _sum(self, node: Node) -> bool:
         a, b = node.operands

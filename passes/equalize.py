@@ -8,6 +8,8 @@ channel and the readers' columns multiplied by it, which changes nothing in real
     =>
     %a = Conv(%x, W / s, b / s)  ->  %y = Conv(Relu(%a), V * s)
 
+Behind an op that stays float (``channels.FLOAT``) a product takes the place of the rows.
+
 The factors minimize the predicted error of the readers' results, relative to their power:
 rounding of activations (one step per tensor, times the squared weights) plus rounding of weights
 (one step per output channel, times the variance of the inputs).  Depthwise readers absorb factors
@@ -27,10 +29,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
+from ..ir.ops.elementwise import Mul
 from ..ir.types import Array
 from .base import Kind, Pass, Statistics
-from .channels import PINNED, Scales, scales
+from .channels import FLOAT, PINNED, Scales, scales
 from .context import Context
 from .grid import grid_step
 from .linear import Linear
@@ -73,7 +76,8 @@ class Equalize(Pass):
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Solve for all classes of channels, then rewrite the layers."""
         free = scales(graph, on_grid)
-        layers = [Linear(n) for n in graph.nodes if n.outputs and n.output.name in free.outputs]
+        makers = [n for n in graph.nodes if n.outputs and n.output.name in free.outputs]
+        layers = [Linear(n) for n in makers if n.op.name not in FLOAT]
         readers = [x for x in layers if free.inputs[x.node.output.name].any()]
         if not readers:
             return {"rewrites": 0, "channels": 0}
@@ -83,6 +87,9 @@ class Equalize(Pass):
         changed = 0
         for layer in layers:
             changed += _scale(graph, layer, free, factors)
+        for node in makers:
+            if node.op.name in FLOAT:
+                changed += _multiply(graph, node.output, factors[free.outputs[node.output.name]])
         graph.prune()
         return {
             "rewrites": changed,
@@ -104,6 +111,20 @@ def _scale(graph: Graph, layer: Linear, free: Scales, factors: Array) -> bool:
     w, b = layer.weights(), layer.bias()
     w = w * read.reshape(w.shape[0], 1, w.shape[2], 1) / made.reshape(*w.shape[:2], 1, 1)
     layer.set(graph, w, None if b is None else b / made)
+    return True
+
+
+def _multiply(graph: Graph, value: Value, factors: Array) -> bool:
+    """Divide the last axis of ``value`` by ``factors`` where it is read."""
+    if (factors == 1).all():
+        return False
+    readers = list(dict.fromkeys(value.uses))
+    inverse = graph.constant((1 / factors).astype(value.type.dtype), f"{value.name}.factors")
+    names = [f"{value.name}.scaled"]
+    first = min(readers, key=graph.index)
+    scaled = graph.add(Mul(), [value, inverse], names=names, before=first).output
+    for reader in readers:
+        graph.set_inputs(reader, [scaled if v is value else v for v in reader.inputs])
     return True
 
 

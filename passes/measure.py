@@ -22,7 +22,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 def macs(graph: Graph) -> int:
-    """Multiply-accumulates of all convolutions and matrix products of one run."""
+    """Multiply-accumulates of one run: convolutions, matrix products, readouts of scans."""
     return sum(node_macs(node) for node in graph.nodes)
 
 
@@ -35,6 +35,8 @@ def node_macs(node: Node) -> int:
 def mac_axes(node: Node) -> list[tuple[Value, int]]:
     """The axes whose lengths multiply to a node's multiply-accumulates; none if it has none."""
     name = node.op.name
+    if name == "SelectiveScan":
+        return [*_axes(node.output), (node.operands[2], 1)]
     if name not in _MULTIPLY:
         return []
     a, b = node.operands[:2]

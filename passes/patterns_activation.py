@@ -57,6 +57,12 @@ def _hard_swish(m: Match) -> Value | None:
     return m.make(OPS["HardSwish"](), m["x"]) if usual else None
 
 
+def _softplus(m: Match) -> Value | None:
+    """A threshold from which on softplus is its operand, to the last bit of float32."""
+    c = m.scalar("c")
+    return None if c is None or c < 20 else m.make(OPS["Softplus"](), m["x"])
+
+
 _SIX = p.Clip(p.Add(p.x, 3.0)).named("six")
 _ERF = p.Add(p.Erf(p.Div(p.x, math.sqrt(2))), 1.0)
 _ERF_MUL = p.Add(p.Erf(p.Mul(p.x, math.sqrt(0.5))), 1.0)
@@ -70,6 +76,7 @@ ACTIVATIONS = [
     Rule("min-clip", p.Min(p.x, const("c")), _min),
     Rule("clip-clip", p.Clip(p.Clip(p.x).named("inner")), _nested),
     Rule("relu-relu", p.Relu(p.Relu(p.x)), _unary("Relu")),
+    Rule("softplus", p.Where(p.Greater(p.x, const("c")), p.x, p.Softplus(p.x)), _softplus),
     Rule("silu", p.Mul(p.x, p.Sigmoid(p.x)), _unary("Silu")),
     Rule("hard-swish", p.Mul(p.x, p.HardSigmoid(p.x).named("gate")), _hard_swish),
     Rule("hard-swish-div", p.Mul(p.x, p.Div(_SIX, 6.0)), _six(_unary("HardSwish"))),

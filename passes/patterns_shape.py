@@ -65,5 +65,6 @@ SHAPES = [
     Rule("max-pool", p.MaxPool(p.x), _no_pool),
     Rule("transposes", p.Transpose(p.Transpose(p.x).named("inner")), _transposes),
     Rule("reshapes", p.Reshape(p.Reshape(p.x)), _reshapes),
+    Rule("unsqueeze-squeeze", p.Squeeze(p.Unsqueeze(p.x)), _same_type),
     Rule("flatten-reshape", p.Reshape(p.Flatten(p.x)), _reshapes),
 ]

@@ -22,8 +22,12 @@ ZOO = Path(os.environ.get("QC_ZOO") or Path(__file__).parents[2] / "shared" / "z
 
 
 def network(name: str) -> Graph:
-    """A network in canonical form, without constants that layers share by accident."""
-    graph = load_concrete(ZOO / f"{name}.onnx", {}, _shown).copy()
+    """A network in canonical form, without constants that layers share by accident.
+
+    ``name`` may be a file of another kind than ``.onnx``, with its ending.
+    """
+    path = ZOO / name if (ZOO / name).is_file() else ZOO / f"{name}.onnx"
+    graph = load_concrete(path, {}, _shown).copy()
     Canonicalize().apply(graph, Context())
     untie(graph)
     return graph

@@ -62,7 +62,7 @@ UNARY: dict[str, Unary] = {
         tirx.max(f32(op.alpha) * x + f32(op.beta), f32(0)), f32(1)
     ),
     "HardSwish": lambda op, x: x * tirx.min(tirx.max(x / f32(6) + f32(0.5), f32(0)), f32(1)),
-    "Silu": lambda op, x: x * fn.sigmoid(x),
+    "Silu": lambda op, x: fn.silu(x),
     "Tanh": lambda op, x: fn.tanh(x),
     "Softplus": lambda op, x: fn.softplus(x),
     "Softsign": lambda op, x: x / (f32(1) + tirx.abs(x)),

@@ -1,6 +1,7 @@
 """Elementary functions that LLVM vectorizes, in float32 (relative error below 5e-7).
 
-Range reduction and polynomials are those of Cephes (S. Moshier); what has none here is libm's.
+Range reduction and polynomials are those of Cephes (S. Moshier) where nothing else is said; what
+has none here is libm's.
 What is used several times is held in memory (registers, once compiled): TVM writes bound names out
 again, and the text of nested functions would double at every level.
 """
@@ -12,6 +13,10 @@ from .loops import Expr, local
 from .pointwise import f32, i32
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+_EXP2 = (
+    1.326472714e-3, 9.671512640e-3, 5.550733743e-2, 2.402224209e-1, 6.931469776e-1, 1.0,
+)  # fmt: skip
+_ARTANH = (1.408916764e-1, 1.398030134e-1, 2.001245514e-1, 3.333315734e-1, 1.0)
 _TANH = (
     -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
 )  # fmt: skip
@@ -30,6 +35,23 @@ def exp(x: Expr) -> Expr:
     return tirx.Select(x < f32(-87.33), f32(0.0), value)
 
 
+def exp2(x: Expr) -> Expr:
+    """``2**x``, in fewer and shorter steps than ``exp``; 2**-126 at least, infinity from 128 on.
+
+    The polynomial (ours, of least greatest error) is 1 at 0, so that powers of small numbers keep
+    their product over many steps.
+    """
+    x = _held(tirx.min(tirx.max(x, f32(-126.0)), f32(128.0)))
+    n = _held(tirx.nearbyint(x))
+    r = _held(x - n)
+    a, b, c, d, e, f = map(f32, _EXP2)
+    square = _held(r * r)
+    value = ((a * r + b) * square + (c * r + d)) * square + (e * r + f)
+    value = tirx.reinterpret("int32", _held(value))
+    exponent = tirx.shift_left(tirx.Cast("int32", n), i32(23))
+    return tirx.reinterpret("float32", value + exponent)
+
+
 def tanh(x: Expr) -> Expr:
     """An odd polynomial near zero, else by ``exp``."""
     x = _held(x)
@@ -44,10 +66,18 @@ def sigmoid(x: Expr) -> Expr:
     return f32(1.0) / (f32(1.0) + exp(-x))
 
 
-def softplus(x: Expr) -> Expr:
-    """``log(1 + exp(x))``, stable."""
+def silu(x: Expr) -> Expr:
+    """``x * sigmoid(x)``."""
     x = _held(x)
-    return tirx.max(x, f32(0.0)) + libm("log1pf", exp(-tirx.abs(x)))
+    return x * sigmoid(x)
+
+
+def softplus(x: Expr) -> Expr:
+    """``log(1 + exp(x))``: ``max(x, 0) + 2 artanh(s)``, ``s = y / (2 + y)``, ``y = exp(-|x|)``."""
+    x = _held(x)
+    y = _held(exp(-tirx.abs(x)))
+    s = _held(y / (y + f32(2.0)))
+    return tirx.max(x, f32(0.0)) + (s + s) * polynomial(_held(s * s), _ARTANH)
 
 
 def erf(x: Expr) -> Expr:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ir.errors import BackendError
 from ...ir.ops.base import Op
-from . import picking, pointwise, products, reductions, rowwise, windows
+from . import picking, pointwise, products, reductions, rowwise, scan, windows
 from .affine import affine, dequantize_accumulator
 from .dynamic_quantize import emit_dynamic_quantize
 from .float_pointwise import formula_of
@@ -63,6 +63,7 @@ _EMITTERS: dict[str, Emitter] = {
     "QMatMul": products.emit_qmatmul,
     "MatMul": products.emit_matmul,
     "Gemm": products.emit_gemm,
+    "BlockedScan": scan.emit_scan,
     **dict.fromkeys(reductions.NAMES, reductions.emit_reduce),
 }
 

@@ -1,6 +1,13 @@
 """Which rule lowers which op: the literal table.  What is not here goes to a generic kernel."""
 
-from . import lower_affine, lower_floats, lower_picks, lower_products, lower_views
+from . import (
+    lower_affine,
+    lower_floats,
+    lower_picks,
+    lower_products,
+    lower_scan,
+    lower_views,
+)
 from .lower import Rule
 
 RULES: dict[str, Rule] = {
@@ -9,6 +16,7 @@ RULES: dict[str, Rule] = {
     "Conv": lower_floats.lower_conv,
     "MatMul": lower_floats.lower_matmul,
     "Gemm": lower_floats.lower_gemm,
+    "SelectiveScan": lower_scan.lower_scan,
     "BatchNormalization": lower_affine.lower_batchnorm,
     "Quantize": lower_affine.lower_codes,
     "Dequantize": lower_affine.lower_codes,

@@ -26,6 +26,7 @@ from .operands import (
     stft,
 )  # fmt: skip
 from .quantized import dequantize, dynamic_dequantize, dynamic_quantize, quantize
+from .scan import selective_scan
 
 Form = Callable[[Node, Emitter], None]
 
@@ -296,6 +297,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.Reshape: _reshape,
     ops.Resize: _resize,
     ops.STFT: stft,
+    ops.SelectiveScan: selective_scan,
     ops.Silu: _silu,
     ops.Slice: _slice,
     ops.SpaceToDepth: _space_to_depth,

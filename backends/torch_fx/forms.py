@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from . import elementwise, functions, layers, shapes
 from .elementwise import binary, folded, tensors, unary
 from .emitter import Form
+from .scan import selective_scan
 from .shapes import along, arg_reduce, reduction, sum_of
 
 FORMS: dict[str, Form] = {
@@ -113,6 +114,7 @@ FORMS: dict[str, Form] = {
     "Round": unary(torch.round),
     "ScatterElements": shapes.scatter_elements,
     "ScatterND": shapes.scatter_nd,
+    "SelectiveScan": selective_scan,
     "Selu": elementwise.selu,
     "Shape": shapes.shape,
     "Sigmoid": unary(torch.sigmoid),

@@ -150,6 +150,7 @@ from .resize import Resize
 from .resize_crop import CroppedResize
 from .sample import DeformConv, GridSample, RoiAlign
 from .select import Compress, EyeLike, NonMaxSuppression, ReverseSequence, TensorScatter, Unique
+from .selective_scan import SelectiveScan
 from .shape import (
     Concat,
     ConstantOfShape,
@@ -190,10 +191,10 @@ OPS: dict[str, type[Op]] = {
         RMSNormalization, RNN, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp,
         ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, RegexFullMatch,
         Relu, Reshape, Resize, ReverseSequence, RoiAlign, Round, STFT, Scan, ScatterElements,
-        ScatterND, Selu, Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax, Softplus,
-        Softsign, SpaceToDepth, Split, Sqrt, Squeeze, StringConcat, StringNormalizer, StringSplit,
-        Sub, Sum, Tan, Tanh, TensorScatter, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unique,
-        Unsqueeze, Where, Xor,
+        ScatterND, SelectiveScan, Selu, Shape, Sigmoid, Sign, Silu, Sin, Sinh, Size, Slice, Softmax,
+        Softplus, Softsign, SpaceToDepth, Split, Sqrt, Squeeze, StringConcat, StringNormalizer,
+        StringSplit, Sub, Sum, Tan, Tanh, TensorScatter, ThresholdedRelu, Tile, TopK, Transpose,
+        Trilu, Unique, Unsqueeze, Where, Xor,
     )
 }  # fmt: skip
 
@@ -216,9 +217,9 @@ __all__ = [  # noqa: RUF022
     "QuantizeLinear", "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
     "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSum", "ReduceSumSquare", "RegexFullMatch", "Relu", "Reshape", "Resize",
-    "ReverseSequence", "RoiAlign", "Round", "STFT", "Scan", "ScatterElements", "ScatterND", "Selu",
-    "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus",
-    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "StringConcat", "StringNormalizer",
-    "StringSplit", "Sub", "Sum", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK",
-    "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
+    "ReverseSequence", "RoiAlign", "Round", "STFT", "Scan", "ScatterElements", "ScatterND",
+    "SelectiveScan", "Selu", "Shape", "Sigmoid", "Sign", "Silu", "Sin", "Sinh", "Size", "Slice",
+    "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "StringConcat",
+    "StringNormalizer", "StringSplit", "Sub", "Sum", "Tan", "Tanh", "TensorScatter",
+    "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
 ]  # fmt: skip

@@ -58,6 +58,42 @@ def test_outlier_channels_cost_bits_and_equalization_gives_them_back() -> None:
     assert quantized_db(b, equalized, context) > plain + 6
 
 
+def scan_net(last: bool = False) -> Builder:
+    """A selective scan with a few loud channels, and the product that reads it."""
+    b = Builder((1, 24, 4), seed=2)
+    u, delta = (b.op("MatMul", b.x, b.normal(4, 16)) for _ in range(2))
+    rows, columns = (b.op("MatMul", b.x, b.normal(4, 3, scale=1.0)) for _ in range(2))
+    loud = np.ones(16)
+    loud[[2, 9]] = 40, 15
+    a, d = b.const(-b.rng.uniform(0.5, 2, (16, 3))), b.const(loud)
+    y = b.op("SelectiveScan", u, delta, a, rows, columns, d, softplus=True)
+    weights = b.const(b.rng.normal(size=(16, 5)) / loud[:, None])
+    b.done(b.op("MatMul", y, weights), *([y] if last else []))
+    return b
+
+
+def test_a_product_behind_a_scan_takes_up_factors() -> None:
+    b = scan_net()
+    others = [n.name for n in b.graph.nodes if n.op.name == "MatMul"][:-1]
+    context = Context(calibration=b.feeds(16), keep_float=others)
+    plain = quantized_db(b, b.graph, context)
+    equalized = b.graph.copy()
+    assert Equalize().apply(equalized, context)["rewrites"] == 2
+    (scaled,) = (n for n in equalized.nodes if n.op.name == "Mul")
+    assert scaled.operands[0].producer.op.name == "SelectiveScan"
+    for feed in b.feeds(3):
+        for name, array in evaluate(b.graph, feed).items():
+            apart = np.abs(evaluate(equalized, feed)[name] - array).max()
+            assert apart <= 1e-5 * np.abs(array).max()
+    assert quantized_db(b, equalized, context) > plain + 3
+
+
+def test_what_others_read_is_not_scaled() -> None:
+    b = scan_net(last=True)
+    assert Equalize().apply(b.graph, Context(calibration=b.feeds(4)))["rewrites"] == 0
+    assert "Mul" not in {n.op.name for n in b.graph.nodes}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_manager_finds_it_exact(seed: int) -> None:
     b = residual_net(seed)

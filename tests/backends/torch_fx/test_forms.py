@@ -43,6 +43,7 @@ REDUCTIONS = (
 PAIRS = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "PRelu", "Mod")
 COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 CHANNELS = [f(4, low=0.5), f(4)]
+SCAN = [f(2, 5, 4), f(2, 5, 4, low=0.1), -f(4, 3, low=0.1), f(2, 5, 3), f(2, 5, 3)]
 
 CASES = [
     *((name, {}, [X]) for name in UNARY),
@@ -173,6 +174,11 @@ CASES = [
     ("ArgMax", {"axis": 1, "select_last_index": True}, [np.zeros((2, 3), np.float32)]),
     ("CumSum", {"axis": 1}, [X]),
     ("CumSum", {"axis": 1, "exclusive": True, "reverse": True}, [X]),
+    *(
+        ("SelectiveScan", {"softplus": flag, "reverse": flag}, [*SCAN, *rest])
+        for flag in (False, True)
+        for rest in ([], [f(4), None, f(4)], [None, f(2, 5, 4), None, f(2, 4, 3)])
+    ),
     ("TopK", {"k": 2}, [X]),
     ("TopK", {"k": 2, "axis": 1, "largest": False}, [i([3, 1, 1], [2, 2, 0])]),
     # interpolation
@@ -202,7 +208,9 @@ def graph_of(name, attributes, arrays, constant):
     """A graph of one op; operands from ``constant`` on are constants."""
     graph = Graph("test")
     made = [
-        graph.constant(np.asarray(a), f"c{k}")
+        None
+        if a is None
+        else graph.constant(np.asarray(a), f"c{k}")
         if k >= constant
         else graph.input(f"x.{k}", type_of(np.asarray(a)))
         for k, a in enumerate(arrays)
@@ -219,7 +227,8 @@ def test_op(name, attributes, arrays, constant):
     if name == "Range" and constant > 1:
         pytest.skip("its ends are constants")
     graph = graph_of(name, attributes, arrays, 0 if name == "Range" else constant)
-    feed = {v.name: np.asarray(a) for v, a in zip(graph.inputs, arrays, strict=False)}
+    given = [a for a in arrays if a is not None]
+    feed = {v.name: np.asarray(a) for v, a in zip(graph.inputs, given, strict=False)}
     want = list(evaluate(graph, feed).values())
     with torch.no_grad():
         got = to_torch(graph)(*map(torch.from_numpy, map(np.array, feed.values())))

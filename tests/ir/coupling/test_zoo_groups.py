@@ -19,8 +19,10 @@ EXPECTED = {
     "SqueezeNet_fp16": (25, 2944),
     "face_rfb320": (25, 1716),
     "kws_dscnn_fp32": (5, 320),
+    "mamba_shakespeare_outliers": (10, 738),
     "mamba_shakespeare_outliers_all": (10, 738),
     "mamba_shakespeare_plain": (10, 738),
+    "mamba_shakespeare_scan": (10, 738),
     "mnist_cntk": (2, 24),
     "mobilenet_v1_0.5_160_quant_deq": (14, 2992),
     "mobilenet_v2_1.0_224_quant_deq": (25, 9128),
@@ -34,7 +36,10 @@ EXPECTED = {
 }
 """Deletable groups and channels in them."""
 
-SLOW = {"FastestDet", "mamba_shakespeare_outliers_all", "vit_cifar10_outliers"}
+SLOW = {
+    "FastestDet", "mamba_shakespeare_outliers", "mamba_shakespeare_outliers_all",
+    "vit_cifar10_outliers",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPECTED)

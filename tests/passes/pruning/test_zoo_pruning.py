@@ -17,7 +17,8 @@ from qc.passes.measure import macs
 
 NAMES = [
     "FastestDet", "SqueezeNet_fp16", "face_rfb320", "kws_dscnn_fp32",
-    "mamba_shakespeare_outliers_all", "mamba_shakespeare_plain", "mnist_cntk",
+    "mamba_shakespeare_outliers_all", "mamba_shakespeare_plain", "mamba_shakespeare_scan",
+    "mnist_cntk",
     "mobilenet_v1_0.5_160_quant_deq", "mobilenet_v2_1.0_224_quant_deq", "resnet20_cifar10",
     "resnet8_fp32", "squeezenet1.0_imagenet_fp32", "stories260k_T128", "vit_cifar10",
     "vit_cifar10_outliers", "vww96_fp32",

@@ -1,0 +1,91 @@
+"""The selective scan of state space networks as one op (Gu and Dao, "Mamba", 2023, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+from ..types import Array, TensorType
+from .base import Op, Operands, given, operand, optional
+
+if TYPE_CHECKING:
+    from ..coupling.relations import Relations
+    from ..graph import Node, Value
+
+_AXES = ("btd", "btd", "dn", "btn", "btn", "d", "btd", "d", "bdn")
+"""The axes of the operands: batch, time, channels, states."""
+
+D, GATE, BIAS, START = 5, 6, 7, 8
+"""Positions of the optional operands."""
+
+
+@dataclass(frozen=True)
+class SelectiveScan(Op):
+    """A linear recurrence per channel, whose coefficients depend on the input.  ::
+
+        delta = softplus(delta + bias)
+        h[t] = exp(delta[t] * A) * h[t - 1] + delta[t] * u[t] * B[t]
+        y[t] = (sum over states of C[t] * h[t] + D * u[t]) * silu(z[t])
+
+    Operands, all of one float type: u, delta ``[batch, length, channels]``, A ``[channels,
+    states]``, B, C ``[batch, length, states]``, D ``[channels]``?, z like u?, bias ``[channels]``?,
+    initial state ``[batch, channels, states]``? (else zeros).  Results: y like u, and the last
+    state.  ``softplus``: whether delta goes through it (the bias is added in any case).
+    ``reverse``: time runs backwards, from the last position to the first.
+    """
+
+    softplus: bool = False
+    reverse: bool = False
+
+    def infer(self, ins: Operands) -> list[TensorType]:
+        u = operand(ins, 0).type
+        sizes = dict(zip("btd", u.shape, strict=False))
+        if operand(ins, 2).type.rank == 2:
+            sizes["n"] = operand(ins, 2).type.shape[1]
+        if not u.is_float:
+            raise ValueError(f"operand {operand(ins, 0)!r} is not of reals")
+        for i, axes in enumerate(_AXES):
+            wanted = TensorType(u.dtype, tuple(sizes.get(a, a) for a in axes))
+            absent = i >= D and (i >= len(ins) or ins[i] is None)
+            if not absent and operand(ins, i).type != wanted:
+                raise ValueError(f"operand {operand(ins, i)!r} is not {wanted}")
+        return [u, TensorType(u.dtype, tuple(sizes[a] for a in _AXES[START]))]
+
+    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
+        u, delta, a, b, c = (given(ins, i) for i in range(5))
+        d, gate, bias, start = (optional(ins, i) for i in (D, GATE, BIAS, START))
+        if bias is not None:
+            delta = delta + bias
+        if self.softplus:
+            delta = np.logaddexp(delta.dtype.type(0), delta)
+        batch, length, channels = u.shape
+        state = np.zeros((batch, channels, a.shape[1]), u.dtype) if start is None else start
+        y, moved = np.empty_like(u), delta * u
+        for t in range(length)[:: -1 if self.reverse else 1]:
+            kept = np.exp(delta[:, t, :, None] * a) * state
+            state = kept + moved[:, t, :, None] * b[:, t, None, :]
+            y[:, t] = np.matmul(state, c[:, t, :, None])[..., 0]
+        if d is not None:
+            y = y + d * u
+        if gate is not None:
+            y = y * (gate * special.expit(gate))
+        return [y, state]
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        named: list[tuple[Value, str]] = [
+            (v, axes) for v, axes in zip(node.inputs, _AXES, strict=False) if v is not None
+        ]
+        named += zip(node.outputs, (_AXES[0], _AXES[START]), strict=True)
+        first = {"b": (0, 0), "t": (0, 1), "d": (0, 2), "n": (2, 1)}
+        for value, axes in named:
+            for k, name in enumerate(axes):
+                source, axis = first[name]
+                origin = node.inputs[source]
+                assert origin is not None
+                relations.same(relations.axis(origin, axis), relations.axis(value, k))
+        relations.pin(relations.axis(node.operands[0], 1), "position in a sequence")
+        relations.contract(node, 4, relations.axis(node.operands[4], 2))
