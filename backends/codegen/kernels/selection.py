@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 from .amx import Amx
 from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
-from .avx2 import avx2
+from .avx2 import avx2, avx2_narrow
 from .conv import ConvWorkload, collapse, runs_of
 from .cuda.depthwise import Depthwise as CudaDepthwise
 from .cuda.imma import Imma
@@ -24,6 +24,8 @@ from .x86 import X86
 
 _AMX_PIXELS = 4
 _IMMA_PIXELS = 8
+_NARROW_PIXELS = 16
+"""So few pixels do not hide that weights come from a far cache or from memory (as measured)."""
 
 
 VERSION = 1
@@ -63,7 +65,10 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
         if "amx-int8" not in features:
             return found
         return {"amx": Amx(vbmi), **found} if _suits_amx(workload) else {**found, "amx": Amx(vbmi)}
-    return {"avxvnni": avx_vnni()} if "avxvnni" in features else {"avx2": avx2()}
+    if "avxvnni" in features:
+        return {"avxvnni": avx_vnni()}
+    few = collapse(workload).pixels <= _NARROW_PIXELS
+    return {"avx2-narrow": avx2_narrow(), "avx2": avx2()} if few else {"avx2": avx2()}
 
 
 def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
