@@ -37,7 +37,9 @@ from .targets import Target, missing_features
 from .targets import load as load_target
 from .tuning import (
     HERE,
+    TEMPLATES,
     Where,
+    check_searcher,
     check_writable,
     database_path,
     facts_of,
@@ -74,6 +76,7 @@ class Job:
     database: str | Path | None = None
     tune: float | None = None
     where: Where = HERE
+    searcher: str = TEMPLATES
 
 
 @dataclass
@@ -103,9 +106,12 @@ def compile_to(
     path = database_path(job.database)
     if job.tune is not None:
         check_writable(path)
+        check_searcher(job.searcher, job.where)
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to tune: give --tune SECONDS with it")
+    elif job.searcher != TEMPLATES:
+        raise DataError("--searcher says how to tune: give --tune SECONDS with it")
     database = open_database(path)
     with ExitStack() as stack:
         measurer = None
@@ -117,7 +123,8 @@ def compile_to(
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None:
-            tune_graph(stages.folded, target, database, measurer, job.tune or 0.0, show)
+            seconds = job.tune or 0.0
+            tune_graph(stages.folded, target, database, measurer, seconds, show, job.searcher)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
     manifest = _write(stages, target, directory, show, choices)

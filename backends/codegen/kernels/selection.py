@@ -17,6 +17,7 @@ from .epilogue import FloatEpilogue
 from .fp32 import fp32
 from .neon import Neon
 from .neon_v7 import NeonV7
+from .scheduled import SCHEDULED, Scheduled
 from .smmla import Smmla
 from .template import Template, default_knobs
 from .vnni import avx_vnni, vnni
@@ -69,6 +70,11 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
         return {"avxvnni": avx_vnni()}
     few = collapse(workload).pixels <= _NARROW_PIXELS
     return {"avx2-narrow": avx2_narrow(), "avx2": avx2()} if few else {"avx2": avx2()}
+
+
+def template_of(workload: ConvWorkload, features: frozenset[str], name: str) -> Template:
+    """A template by its name; schedules are none of ``templates``, since only a search has them."""
+    return Scheduled() if name == SCHEDULED else templates(workload, features)[name]
 
 
 def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:
