@@ -9,15 +9,17 @@ and resumed at any time.
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from ....ir.types import Array
 from ..kernels import SCHEDULED, ConvWorkload, has_plain
 from ..pool import Pool
 from ..template import TemplateKernel, scheduled
 from .records import describe
+from .regression import Regression
 from .searchers import Results
 
 TRIALS = 64
@@ -26,11 +28,11 @@ TRIALS = 64
 ROUND = 16
 """Schedules that are asked for at once."""
 
-ELITE = 32
-"""Measured schedules that the search goes on from."""
-
 ATTEMPTS = 2
 """Rounds in a row that may give nothing before a workload is left."""
+
+LEARN = 8
+"""Measured schedules from which on their times are learned from."""
 
 _POPULATION = 64
 _SPARE = 2
@@ -65,7 +67,7 @@ class Propose:
         wanted = _SPARE * self.count
         context.pre_tuning(
             wanted, wanted, fused or spaces, self._database(ms, module, context.target),
-            ms.cost_model.RandomModel(seed=self.seed),
+            self._model(ms),
         )  # fmt: skip
         found = context.generate_measure_candidates() or []
         texts = dict.fromkeys(text_of(candidate.sch.trace) for candidate in found)
@@ -94,6 +96,12 @@ class Propose:
             logger=log,
         )
         return context, module
+
+    def _model(self, ms: Any) -> Any:
+        """What the search asks which schedules are worth trying: chance, then what was learned."""
+        if len(self.known) < LEARN:
+            return ms.cost_model.RandomModel(seed=self.seed)
+        return learned(self.known)
 
     def _database(self, ms: Any, module: Any, target: Any) -> Any:
         """What was measured, as MetaSchedule keeps it."""
@@ -151,13 +159,38 @@ class MetaSchedule:
         """New traces, or why there are none."""
         tried = dict(_scheduled(known))
         times = {t: s for t, s in tried.items() if s is not None}
-        best = sorted(times.items(), key=lambda item: item[1])[:ELITE]
+        timed = sorted(times.items(), key=lambda item: item[1])
         seed = 1 + len(tried) + 1000 * self._failures.get(describe(kernel.workload), 0)
         job = Propose(
-            kernel.workload, kernel.features, tuple(self.target.items()), tuple(best),
+            kernel.workload, kernel.features, tuple(self.target.items()), tuple(timed),
             frozenset(tried), count, seed,
         )  # fmt: skip
         return next(iter(pool.results({"qc_propose": job})))[1]
+
+
+def learned(known: Sequence[tuple[str, float]]) -> Any:
+    """A cost model of MetaSchedule's: how many times as fast as the best known one."""
+    from tvm.ir.utils import derived_object
+    from tvm.s_tir import meta_schedule as ms
+
+    fitted = Regression.fit(*zip(*known, strict=True))
+    best = min(seconds for _, seconds in known)
+
+    @derived_object
+    class Learned(ms.cost_model.PyCostModel):  # type: ignore[misc]
+        def load(self, path: str) -> None:
+            raise NotImplementedError
+
+        def save(self, path: str) -> None:
+            raise NotImplementedError
+
+        def update(self, context: Any, candidates: Any, results: Any) -> None:
+            raise NotImplementedError
+
+        def predict(self, context: Any, candidates: Any) -> Array:
+            return best / fitted.seconds([text_of(c.sch.trace) for c in candidates])
+
+    return Learned()
 
 
 def text_of(trace: Any) -> str:
