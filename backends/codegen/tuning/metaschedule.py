@@ -34,6 +34,9 @@ ATTEMPTS = 2
 LEARN = 8
 """Measured schedules from which on their times are learned from."""
 
+CHANCE = 0.4
+"""Part of a round that goes by chance all the same, since what was learned may mislead."""
+
 _POPULATION = 64
 _SPARE = 2
 _INTRINSICS = "tvm.s_tir.tensor_intrin"
@@ -84,13 +87,17 @@ class Propose:
         rules = ms.space_generator.PostOrderApply(
             sch_rules="llvm", postprocs="llvm", mutator_probs="llvm"
         )
+        strategy = ms.search_strategy.EvolutionarySearch(
+            population_size=_POPULATION,
+            init_measured_ratio=0.5,
+            init_min_unmeasured=24,
+            eps_greedy=CHANCE,
+        )
         context = ms.TuneContext(
             module,
             target=tvm.target.Target({**dict(self.target), "num-cores": 1}),
             space_generator=rules,
-            search_strategy=ms.search_strategy.EvolutionarySearch(
-                population_size=_POPULATION, init_measured_ratio=0.5, init_min_unmeasured=24
-            ),
+            search_strategy=strategy,
             num_threads=1,  # with more the search cannot be repeated
             rand_state=self.seed,
             logger=log,
