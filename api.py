@@ -101,6 +101,7 @@ def compile(
     verify: bool = False,
     database: str | Path | None = None,
     tune: float | None = None,
+    searcher: str = "templates",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -112,13 +113,13 @@ def compile(
     ``options``:
     ``{"pass.option": value}``.  ``verify`` checks the contract of every pass.
     ``database``: of tuned kernels (default: the user's); ``tune``: seconds to spend on measuring
-    kernels first.
+    kernels first; ``searcher``: who proposes them, ``"templates"`` or ``"metaschedule"``.
     """
     from .backends.codegen.artifact import Artifact
 
     job = Job(
         model, target, recipe, calibration, evaluation, None, input_shapes or {}, keep_float,
-        preprocess, seed, options or {}, verify, database, tune,
+        preprocess, seed, options or {}, verify, database, tune, searcher=searcher,
     )  # fmt: skip
     directory = Path(tempfile.mkdtemp(prefix="qc-"))
     try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, TypeAlias
 
+_SEARCHERS = ("templates", "metaschedule")
 _METRICS = ("top1", "perplexity", "agreement", "mse")
 _MODEL = "an .onnx or .pt2 file, or module:callable (a PyTorch module and example inputs)"
 _DATA = "an .npz file, a folder of such files, or a folder of images with --preprocess"
@@ -67,6 +68,7 @@ def _compile(commands: Commands) -> None:
     sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
     sub.add_argument("--tune", type=_seconds, metavar="SECONDS",
                      help="measure kernels first, here or on --device")  # fmt: skip
+    _searcher(sub)
     _database(sub)
     _device(sub)
     sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
@@ -94,6 +96,13 @@ def _device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", metavar="HOST:PORT", help="a machine that runs qc device serve")
 
 
+def _searcher(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--searcher", choices=_SEARCHERS, default=_SEARCHERS[0],
+        help="who proposes kernels: qc's templates, or TVM's MetaSchedule",
+    )  # fmt: skip
+
+
 def _serve(commands: Commands) -> None:
     sub = _command(commands, "device", "let other machines run and measure code on this one")
     sub.add_argument("action", choices=["serve"])
@@ -116,6 +125,7 @@ def _tune(commands: Commands) -> None:
                      help="default: the artifact's, else this machine")  # fmt: skip
     sub.add_argument("--seconds", type=_seconds, default=300.0, metavar="N",
                      help="when to stop (default: 300)")  # fmt: skip
+    _searcher(sub)
     _database(sub)
     _device(sub)
     sub.add_argument("--tracker", metavar="HOST:PORT", help="TVM's tracker, which lends devices")

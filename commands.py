@@ -51,6 +51,7 @@ def job_of(args: Namespace) -> api.Job:
         input_shapes=dict(_shape(text) for text in args.input_shape), keep_float=args.keep_float,
         preprocess=args.preprocess, seed=args.seed,
         options=dict(_option(text) for text in args.options), database=args.db,
+        searcher=args.searcher,
     )  # fmt: skip
 
 

@@ -38,7 +38,9 @@ from .targets import Target, missing_features
 from .targets import load as load_target
 from .tuning import (
     HERE,
+    TEMPLATES,
     Where,
+    check_searcher,
     check_writable,
     database_path,
     facts_of,
@@ -75,6 +77,7 @@ class Job:
     database: str | Path | None = None
     tune: float | None = None
     where: Where = HERE
+    searcher: str = TEMPLATES
 
 
 @dataclass
@@ -105,9 +108,12 @@ def compile_to(
     measures = _measures(job, target)
     if measures:
         check_writable(path)
+        check_searcher(job.searcher, job.where)
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to measure: give --tune SECONDS with it")
+    if job.tune is None and job.searcher != TEMPLATES:
+        raise DataError("--searcher says how to tune: give --tune SECONDS with it")
     database = open_database(path)
     with ExitStack() as stack:
         measurer = None
@@ -119,7 +125,7 @@ def compile_to(
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None and job.tune is not None:
-            tune_graph(stages.folded, target, database, measurer, job.tune, show)
+            tune_graph(stages.folded, target, database, measurer, job.tune, show, job.searcher)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
     manifest = _write(stages, target, directory, show, choices)

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from .ir.errors import DataError, TargetError
+from .ir.errors import DataError, TargetError, nearest
 from .ir.graph import Graph
 from .output import replacing_file
 from .progress import Progress, Silent
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from .backends.codegen.tuning.measurer import Measurer
     from .backends.codegen.tuning.records import Database
     from .backends.codegen.tuning.search import Task
+    from .backends.codegen.tuning.searchers import Searcher
     from .compiler import Job
 
 log = logging.getLogger(__name__)
+
+TEMPLATES, METASCHEDULE = "templates", "metaschedule"
+SEARCHERS = (TEMPLATES, METASCHEDULE)
 
 COMPILE_SECONDS = 20.0
 """Processor time after which a candidate is given up (a usual one takes a tenth of a second)."""
@@ -157,6 +161,24 @@ def check_tunable(target: Target) -> None:
         )
 
 
+def check_searcher(name: str, where: Where) -> None:
+    """``DataError`` for a searcher that there is not, or not there."""
+    if name not in SEARCHERS:
+        raise DataError(f"unknown searcher {name!r}; {nearest(name, SEARCHERS)}")
+    if name == METASCHEDULE and where != HERE:
+        raise DataError(
+            f"--searcher {METASCHEDULE} runs its kernels on this machine to compare them with the "
+            "reference; leave out --device and --tracker"
+        )
+
+
+def _searcher(name: str, target: Target) -> Searcher:
+    from .backends.codegen.tuning.metaschedule import MetaSchedule
+    from .backends.codegen.tuning.searchers import Templates
+
+    return MetaSchedule(target.tvm()) if name == METASCHEDULE else Templates()
+
+
 def tune_graph(
     graph: Graph,
     target: Target,
@@ -164,6 +186,7 @@ def tune_graph(
     measurer: Measurer,
     seconds: float,
     progress: Progress | None = None,
+    searcher: str = TEMPLATES,
 ) -> Tuned:
     """Measure the kernels of an integer graph for ``seconds``; records go to ``database``."""
     from .backends.codegen.pool import Pool
@@ -171,7 +194,7 @@ def tune_graph(
 
     show, began = progress or Silent(), perf_counter()
     with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
-        tuner = Tuner(target, measurer, database, pool)
+        tuner = Tuner(target, measurer, database, pool, _searcher(searcher, target))
         tasks = tuner.tune(workloads_of(graph, target), seconds, show)
     show.done()
     return Tuned(measurer.name, perf_counter() - began, tasks)
@@ -184,12 +207,13 @@ def tune_model(
     show = progress or Silent()
     path = database_path(job.database)
     check_writable(path)
+    check_searcher(job.searcher, job.where)
     machine = _target(job, target)
     job.where.check(machine)
     database = open_database(path)
     with job.where.measurer(machine) as measurer:
         graph = _graph(job, machine, database, measurer, show)
-        tuned = tune_graph(graph, machine, database, measurer, seconds, show)
+        tuned = tune_graph(graph, machine, database, measurer, seconds, show, job.searcher)
     return tuned.as_json(machine, database)
 
 
@@ -202,6 +226,8 @@ def bundle_model(
 ) -> Facts:
     """See ``api.tune_bundle``."""
     show = progress or Silent()
+    if job.searcher != TEMPLATES:
+        raise DataError(f"a bundle holds what templates make: leave out --searcher {job.searcher}")
     machine = _target(job, target)
     check_tunable(machine)
     with replacing_file(path) as draft:
@@ -306,8 +332,14 @@ def _row(task: Task) -> Facts:
         "failed": failed,
         "left": len(task.waiting),
         "template": best.name,
-        "knobs": dict(vars(best.knobs)),
+        "knobs": _knobs(best),
     }
+
+
+def _knobs(kernel: TemplateKernel) -> Facts:
+    """The knobs as numbers: of a schedule, which is long, how many steps it has."""
+    steps = getattr(kernel.knobs, "steps", None)
+    return dict(vars(kernel.knobs)) if steps is None else {"steps": steps}
 
 
 def _micros(seconds: float | None) -> float | None:

@@ -12,12 +12,17 @@ from graphs import three_convolutions
 pytest.importorskip("tvm")
 
 from qc import Artifact, api, cli
+from qc.backends.codegen.template import scheduled
+from qc.backends.codegen.tuning.records import Database, Record, Setting
 from qc.ir.errors import DataError
-from qc.tuning import database_path
+from qc.ir.text import load as load_graph
+from qc.targets import load
+from qc.tuning import SEARCHERS, database_path, workloads_of
 
 from .searches import searching
 from .small_model import write_data, write_model
 
+SCHEDULES = ("--searcher", "metaschedule")
 INTEGERS = "choose-precision.measured"
 """What is measured may prefer float; tests of kernels want integers."""
 
@@ -101,6 +106,46 @@ def test_compile_tunes_first_when_asked(
     assert "kernels: 2 of 2 workloads as measured, from own.jsonl" in capsys.readouterr().out
 
 
+def test_schedules_are_replayed_without_a_search(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every layer by a schedule of no steps, which is the computation as it is written."""
+    monkeypatch.chdir(place)
+    words = ["compile", "m.onnx", "--calib", "calib.npz", "--set", "choose-precision.estimated=1e9"]
+    assert cli.main([*words, "-o", "templates"]) == 0
+    target = load("host")
+    records = [
+        Record.of(Setting.of(target), "here", scheduled(k.workload, k.features, "[[],[]]"), 1e-6)
+        for k in workloads_of(load_graph(place / "templates"), target)
+    ]
+    Database.open(place / "schedules.jsonl").add(records)
+    assert cli.main([*words, "-o", "schedules", "--db", "schedules.jsonl"]) == 0
+    assert "kernels: 2 of 2 workloads as measured, from schedules" in capsys.readouterr().out
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 2, 8, 8)).astype(np.float32)}
+    one, other = (Artifact.load(name).run(feed) for name in ("templates", "schedules"))
+    np.testing.assert_array_equal(one["y"], other["y"])
+    other = Artifact.load("schedules", threads=2).run(feed)
+    np.testing.assert_array_equal(one["y"], other["y"])
+
+
+@pytest.mark.slow
+def test_a_model_is_tuned_by_schedules(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert cli.main(["compile", "m.onnx", "--calib", "calib.npz", "-o", "before"]) == 0
+    words = ["tune", "before", *SCHEDULES, "--db", "searched.jsonl", "--seconds", "90"]
+    assert cli.main([*words, "--json", "s.json"]) == 0
+    capsys.readouterr()
+    records = [json.loads(line) for line in (place / "searched.jsonl").read_text().splitlines()]
+    schedules = [r for r in records if r["template"] == "metaschedule"]
+    assert schedules
+    assert not [r["error"] for r in schedules if "differs" in r["error"]]
+    found = json.loads((place / "s.json").read_text())
+    assert all(w["best_us"] <= w["default_us"] for w in found["workloads"])
+    assert all(set(w["knobs"]) for w in found["workloads"])
+
+
 def test_broken_lines_are_said_and_kept(
     tuned: dict[str, object], place: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -128,6 +173,10 @@ def test_broken_lines_are_said_and_kept(
         (("tune", "m.onnx", "--target", "x68"), "did you mean 'x86'"),
         (("compile", "m.onnx", "-o", "o", "--tune", "9", "--target", "arm"), "cannot be timed"),
         (("compile", "m.onnx", "-o", "o", "--tune", "-1"), "argument --tune: invalid"),
+        (("tune", "m.onnx", "--searcher", "ansor"), "argument --searcher: invalid choice"),
+        (("compile", "m.onnx", "-o", "o", *SCHEDULES), "--searcher says how to tune"),
+        (("tune", "m.onnx", *SCHEDULES, "--device", "127.0.0.1:9"), "leave out --device"),
+        (("tune", "m.onnx", *SCHEDULES, "--bundle", "b.tar"), "a bundle holds what templates"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -157,6 +206,15 @@ def test_ctrl_c_keeps_the_records_so_far(place: Path) -> None:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert records
     assert all(r["qc"] == 1 for r in records)
+
+
+def test_the_command_line_knows_all_searchers() -> None:
+    args = cli.parser().parse_args(["tune", "m.onnx"])
+    assert args.searcher == SEARCHERS[0]
+    for name in SEARCHERS:
+        assert cli.parser().parse_args(["tune", "m.onnx", "--searcher", name]).searcher == name
+    with pytest.raises(DataError, match="unknown searcher 'templats'; did you mean 'templates'"):
+        api.tune(api.Job("m.onnx", searcher="templats"))
 
 
 def test_where_the_database_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from ...ir.errors import BackendError, DataError, TargetError, nearest
 from ...ir.types import Array
 from .emulate import STANDALONE, Emulated, emulator
+from .library import fresh_name
 
 FORMAT = 1
 LIBRARY = "lib.so"
@@ -265,9 +266,10 @@ def _open(library: Path, manifest: Mapping[str, Any], threads: int) -> Entry:
     if "amx-int8" in manifest["features"]:
         _permit_tiles()
     try:
-        if threads > 1:
-            return _threaded(library, threads)
-        loaded = ctypes.CDLL(str(library.resolve()), mode=os.RTLD_LAZY | os.RTLD_LOCAL)
+        with fresh_name(library) as name:
+            if threads > 1:
+                return _threaded(name, threads)
+            loaded = ctypes.CDLL(name, mode=os.RTLD_LAZY | os.RTLD_LOCAL)
         function = loaded.qc_run
     except (OSError, AttributeError, RuntimeError) as error:
         raise BackendError(f"{str(library)!r} cannot be loaded: {error}") from error
@@ -277,7 +279,7 @@ def _open(library: Path, manifest: Mapping[str, Any], threads: int) -> Entry:
     return Entry(function, _addresses)
 
 
-def _threaded(library: Path, threads: int) -> Entry:
+def _threaded(library: str, threads: int) -> Entry:
     """The library loaded by TVM's runtime, which gives it the thread pool.
 
     Only the runtime's library: importing ``tvm`` would load its compiler, or keep it from the
@@ -290,7 +292,7 @@ def _threaded(library: Path, threads: int) -> Entry:
     # runs all on the caller's thread.  (TVM_NUM_THREADS would reach the children of this process.)
     processors = [str(p) for p in sorted(os.sched_getaffinity(0))]
     tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL, threads, processors)
-    function = tvm_ffi.load_module(str(library.resolve()))["main_parallel"]
+    function = tvm_ffi.load_module(library)["main_parallel"]
     return Entry(function, lambda arrays: [*arrays, threads])
 
 

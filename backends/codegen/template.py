@@ -7,7 +7,17 @@ import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.types import Array
-from .kernels import ConvWorkload, Knobs, Template, default_knobs, start, templates
+from .kernels import (
+    SCHEDULED,
+    ConvWorkload,
+    Knobs,
+    Template,
+    Trace,
+    default_knobs,
+    start,
+    template_of,
+    templates,
+)
 from .program import Emitted
 
 
@@ -23,12 +33,22 @@ class TemplateKernel:
     @property
     def template(self) -> Template:
         """The template itself, which holds functions and cannot be sent to a process."""
-        return templates(self.workload, self.features)[self.name]
+        return template_of(self.workload, self.features, self.name)
 
     @property
     def label(self) -> str:
         """The template's name, as part of a symbol."""
         return self.name.replace("-", "_")
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is such a kernel: a schedule from elsewhere may not suit the workload."""
+        if self.name != SCHEDULED:
+            return True
+        try:
+            return self.template.extent(self.workload, self.knobs) > 0
+        except ValueError:
+            return False
 
     @property
     def cost(self) -> float:
@@ -50,6 +70,11 @@ class TemplateKernel:
         """The kernel as TIR."""
         function = self.template.prim_func(self.workload, self.knobs, name)
         return Emitted(function, self.template.extent(self.workload, self.knobs))
+
+
+def scheduled(workload: ConvWorkload, features: frozenset[str], trace: str) -> TemplateKernel:
+    """The kernel that a schedule makes of the naive computation of an integer workload."""
+    return TemplateKernel(workload, features, SCHEDULED, Trace(trace))
 
 
 Choose = Callable[[ConvWorkload, frozenset[str]], TemplateKernel]

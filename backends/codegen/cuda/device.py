@@ -8,6 +8,7 @@ from typing import Any
 
 from ....ir.errors import BackendError, TargetError
 from ....ir.types import Array
+from ..library import fresh_name
 
 
 class Device:
@@ -15,7 +16,8 @@ class Device:
 
     def __init__(self, library: Path, ports: int) -> None:
         try:
-            loaded = ctypes.CDLL(str(library.resolve()), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+            with fresh_name(library) as name:
+                loaded = ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_LOCAL)
             self._run, self._open, self._time = loaded.qc_run, loaded.qc_open, loaded.qc_time
             self._error = loaded.qc_error
         except (OSError, AttributeError) as error:

@@ -7,11 +7,13 @@ file from its PrimFunc. Importing this package imports tvm.
 from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import Epilogue, FloatEpilogue, Residual
-from .selection import VERSION, templates
+from .scheduled import SCHEDULED, Trace, has_plain
+from .selection import VERSION, template_of, templates
 from .template import Knobs, Template, default_knobs, start
 from .view import View
 
 __all__ = [
+    "SCHEDULED",
     "VERSION",
     "ConvWorkload",
     "DepthwiseWorkload",
@@ -20,8 +22,11 @@ __all__ = [
     "Knobs",
     "Residual",
     "Template",
+    "Trace",
     "View",
     "default_knobs",
+    "has_plain",
     "start",
+    "template_of",
     "templates",
 ]

@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 from .amx import Amx
 from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
-from .avx2 import avx2
+from .avx2 import avx2, avx2_narrow
 from .conv import ConvWorkload, collapse, runs_of
 from .cuda.depthwise import Depthwise as CudaDepthwise
 from .cuda.imma import Imma
@@ -17,6 +17,7 @@ from .epilogue import FloatEpilogue
 from .fp32 import fp32
 from .neon import Neon
 from .neon_v7 import NeonV7
+from .scheduled import SCHEDULED, Scheduled
 from .smmla import Smmla
 from .template import Template, default_knobs
 from .vnni import avx_vnni, vnni
@@ -24,6 +25,8 @@ from .x86 import X86
 
 _AMX_PIXELS = 4
 _IMMA_PIXELS = 8
+_NARROW_PIXELS = 16
+"""So few pixels do not hide that weights come from a far cache or from memory (as measured)."""
 
 
 VERSION = 1
@@ -63,7 +66,15 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
         if "amx-int8" not in features:
             return found
         return {"amx": Amx(vbmi), **found} if _suits_amx(workload) else {**found, "amx": Amx(vbmi)}
-    return {"avxvnni": avx_vnni()} if "avxvnni" in features else {"avx2": avx2()}
+    if "avxvnni" in features:
+        return {"avxvnni": avx_vnni()}
+    few = collapse(workload).pixels <= _NARROW_PIXELS
+    return {"avx2-narrow": avx2_narrow(), "avx2": avx2()} if few else {"avx2": avx2()}
+
+
+def template_of(workload: ConvWorkload, features: frozenset[str], name: str) -> Template:
+    """A template by its name; schedules are none of ``templates``, since only a search has them."""
+    return Scheduled() if name == SCHEDULED else templates(workload, features)[name]
 
 
 def _arm(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Template]:

@@ -1,11 +1,14 @@
 """Which kernels a compilation takes: from a database where it knows better, else by estimate."""
 
+import logging
 from dataclasses import dataclass, field
 
 from ....targets.target import Target
 from ..kernels import ConvWorkload
 from ..template import TemplateKernel, by_estimate
 from .records import Database, Setting, describe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,6 +29,9 @@ class Choices:
         """The kernel of a workload."""
         self.asked.add(describe(workload))
         found = self.database.best(Setting.of(self.target), workload, self.measurer)
+        if found is not None and not found.fits:
+            log.warning("the schedule recorded for %s does not fit it", describe(workload))
+            found = None
         if found is None:
             return by_estimate(workload, features)
         self.recorded.add(describe(workload))

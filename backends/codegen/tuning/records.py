@@ -16,8 +16,19 @@ from typing import Any
 
 from ....ir.errors import BackendError
 from ....targets.target import Target
-from ..kernels import VERSION, ConvWorkload, DepthwiseWorkload, FloatEpilogue, View
-from ..template import TemplateKernel, candidates
+from ..kernels import (
+    SCHEDULED,
+    VERSION,
+    ConvWorkload,
+    DepthwiseWorkload,
+    FloatEpilogue,
+    View,
+    has_plain,
+)
+from ..template import TemplateKernel, candidates, scheduled
+
+Knob = int | str
+"""A number, or JSON text of what is more than one."""
 
 FORMAT = 1
 
@@ -57,7 +68,7 @@ class Record:
     measurer: str
     workload: str
     template: str
-    knobs: tuple[tuple[str, int], ...]
+    knobs: tuple[tuple[str, Knob], ...]
     seconds: float | None
     error: str = ""
     final: bool = False
@@ -80,7 +91,7 @@ class Record:
         table = asdict(self) | {
             "qc": FORMAT,
             "workload": json.loads(self.workload),
-            "knobs": dict(self.knobs),
+            "knobs": {k: json.loads(v) if isinstance(v, str) else v for k, v in self.knobs},
         }
         return json.dumps(table, sort_keys=True, allow_nan=False) + "\n"
 
@@ -88,7 +99,7 @@ class Record:
     def parse(line: str) -> "Record":
         """The record of a line; ``ValueError`` for what is none."""
         table = _table(line, Record)
-        knobs = tuple((str(k), int(v)) for k, v in dict(table["knobs"]).items())
+        knobs = tuple((str(k), _knob(v)) for k, v in dict(table["knobs"]).items())
         seconds = table["seconds"]
         if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
             raise ValueError(f"seconds = {seconds!r}")
@@ -160,13 +171,18 @@ def _view(v: View) -> list[object]:
     return [v.height, v.width, v.channels, v.row_stride, v.pixel_stride, v.dtype]
 
 
+def _knob(value: object) -> Knob:
+    return _text(value) if isinstance(value, list) else int(value)  # type: ignore[call-overload]
+
+
 def _text(table: object) -> str:
     return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
 
-def knobs_of(kernel: TemplateKernel) -> tuple[tuple[str, int], ...]:
-    """The knobs as plain numbers."""
-    return tuple(sorted((k, int(v)) for k, v in asdict(kernel.knobs).items()))
+def knobs_of(kernel: TemplateKernel) -> tuple[tuple[str, Knob], ...]:
+    """The knobs as plain numbers and texts."""
+    knobs = asdict(kernel.knobs).items()
+    return tuple(sorted((k, v if isinstance(v, str) else int(v)) for k, v in knobs))
 
 
 @dataclass
@@ -238,7 +254,11 @@ class Database:
         }
         if not known:
             return {}
-        kernels = candidates(workload, frozenset(setting.features))
+        features = frozenset(setting.features)
+        kernels = candidates(workload, features)
+        if has_plain(workload):
+            traces = [dict(knobs).get("trace") for name, knobs in known if name == SCHEDULED]
+            kernels += [scheduled(workload, features, t) for t in traces if isinstance(t, str)]
         return {k: known[key] for k in kernels if (key := (k.name, knobs_of(k))) in known}
 
     def best(

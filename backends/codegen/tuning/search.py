@@ -13,11 +13,12 @@ from time import monotonic
 from typing import Protocol
 
 from ....targets.target import Target
+from ..link import compiler
 from ..pool import Pool
-from ..template import TemplateKernel, candidates
-from ..worker import Compile
+from ..template import TemplateKernel
 from .measurer import Measurer, Timing
 from .records import Database, Record, Setting, describe, fastest
+from .searchers import Searcher, Templates, job_of
 from .trial import Trial, make_trial
 
 BATCH = 8
@@ -55,6 +56,7 @@ class Task:
     waiting: list[TemplateKernel] = field(default_factory=list)
     results: dict[TemplateKernel, Record] = field(default_factory=dict)
     hope: float = 1.0
+    exhausted: bool = False
 
     @property
     def seconds(self) -> dict[TemplateKernel, float]:
@@ -78,6 +80,12 @@ class Task:
         extra = self.default in seconds and self.default not in ranked
         return [*ranked, self.default] if extra else ranked
 
+    def expect(self, kernels: list[TemplateKernel]) -> None:
+        """What is to be tried next; the finals of a search that goes on are none any more."""
+        self.waiting = kernels
+        if kernels:
+            self.results = {k: replace(r, final=False) for k, r in self.results.items()}
+
     @property
     def time(self) -> float:
         """Seconds of all its calls with the best kernel; 0 while nothing is known."""
@@ -92,6 +100,7 @@ class Tuner:
     measurer: Measurer
     database: Database
     pool: Pool
+    searcher: Searcher = field(default_factory=Templates)
 
     def tune(
         self, workloads: Mapping[TemplateKernel, int], seconds: float, progress: Progress
@@ -103,10 +112,11 @@ class Tuner:
         deadline = monotonic() + SEARCH * seconds
         tasks = [self._task(kernel, calls) for kernel, calls in distinct(workloads).items()]
         what = f"tune {len(tasks)} workloads"
-        progress.start(what, sum(len(t.waiting) for t in tasks))
+        progress.start(what, sum(self.searcher.steps(t.waiting, t.results) for t in tasks))
         while (chosen := self._next(tasks)) and monotonic() < deadline:
-            progress.advance(self._step(chosen))
-            self._settle([t for t in chosen if not t.waiting])
+            self._refill(chosen)
+            progress.advance(self._step([t for t in chosen if t.waiting]))
+            self._settle([t for t in chosen if t.exhausted])
             progress.rename(f"{what}, {speedup(tasks):.2f} x")
         self._settle(tasks)
         return tasks
@@ -114,17 +124,23 @@ class Tuner:
     def _task(self, kernel: TemplateKernel, calls: int) -> Task:
         setting = Setting.of(self.target)
         known = self.database.results(setting, self.measurer.name, kernel.workload)
-        every = candidates(kernel.workload, kernel.features)
-        waiting = [k for k in every if k not in known]
-        if waiting:  # the finals of a search that was cut short are none any more
-            known = {k: replace(r, final=False) for k, r in known.items()}
-        return Task(kernel, calls, waiting, known)
+        task = Task(kernel, calls, results=known)
+        task.expect(self.searcher.first(kernel, known))
+        return task
+
+    def _refill(self, tasks: Sequence[Task]) -> None:
+        """Ask for more where nothing is waiting."""
+        for task in tasks:
+            if not task.waiting:
+                more = self.searcher.more(task.default, task.results, self.pool)
+                task.expect(more)
+                task.exhausted = not more
 
     def _next(self, tasks: Sequence[Task]) -> list[Task]:
         """The most promising workloads: unknown ones first, by their estimates."""
-        waiting = [t for t in tasks if t.waiting]
-        fresh = [t for t in waiting if not t.results]
-        known = [t for t in waiting if t.results]
+        going = [t for t in tasks if not t.exhausted]
+        fresh = [t for t in going if not t.results]
+        known = [t for t in going if t.results]
         fresh.sort(key=lambda t: -t.calls * t.default.cost)
         known.sort(key=lambda t: -t.time * t.hope)
         return (fresh + known)[: self.measurer.width]
@@ -173,8 +189,8 @@ class Tuner:
             jobs |= {f"qc_trial_{b}_{i}": (b, kernel) for i, kernel in enumerate(batch)}
         found: list[dict[TemplateKernel, Timing]] = [{} for _ in batches]
         groups: list[dict[str, Trial]] = [{} for _ in batches]
-        target = self.target.tvm()
-        compiles = {name: Compile(kernel, name, target) for name, (_, kernel) in jobs.items()}
+        link = tuple(compiler(self.target.link))
+        compiles = {n: job_of(k, n, self.target.tvm(), link) for n, (_, k) in jobs.items()}
         for name, result in self.pool.results(compiles):
             b, kernel = jobs[name]
             if isinstance(result, str):

@@ -59,6 +59,19 @@ def test_eight_threads_at_once(everything: Compiled) -> None:
                 assert all(np.array_equal(a[k], b[k]) for k in b)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_artifact_compiled_again_runs_as_it_is_now(tmp_path: Path, threads: int) -> None:
+    """The loader knows libraries by their names: the old code would run, under the new manifest."""
+    for outputs in (16, 32):
+        net = Net()
+        net.real(net.conv(net.codes(1, 3, 6, 6), outputs))
+        build(net.graph, load("host"), tmp_path / "net")
+        feed = net.feed()
+        got = Artifact.load(tmp_path / "net", threads).run(feed)
+        for name, want in evaluate(net.graph, feed).items():
+            np.testing.assert_array_equal(got[name], want)
+
+
 def test_two_threads_inside(everything: Compiled) -> None:
     before = dict(os.environ)
     got = Artifact.load(everything.path, threads=2).run(everything.feed)

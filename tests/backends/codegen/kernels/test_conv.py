@@ -10,7 +10,7 @@ pytest.importorskip("tvm")
 from qc.backends.codegen.kernels import ConvWorkload, Epilogue, Residual, View
 from qc.backends.codegen.kernels.amx import Amx, AmxKnobs
 from qc.backends.codegen.kernels.arm import neon, sdot, usdot
-from qc.backends.codegen.kernels.avx2 import avx2
+from qc.backends.codegen.kernels.avx2 import avx2, avx2_narrow
 from qc.backends.codegen.kernels.register_tile import RegisterKnobs
 from qc.backends.codegen.kernels.smmla import PairKnobs, Smmla
 from qc.backends.codegen.kernels.vnni import avx_vnni, vnni
@@ -89,6 +89,7 @@ TEMPLATES: dict[str, tuple[Any, str, str]] = {
     "vnni_novbmi": (vnni(), "cascadelake", "avx512_vnni"),
     "amx": (Amx(True), "sapphirerapids", "amx_int8"),
     "avx2": (avx2(), "haswell", "avx2"),
+    "avx2_narrow": (avx2_narrow(), "haswell", "avx2"),
     "avx_vnni": (avx_vnni(), "alderlake", "avx_vnni"),
     "sdot": (sdot(), "cortex-a76", "qemu cortex-a76"),
     "usdot": (usdot(), "neoverse-n2", "qemu max"),
@@ -100,6 +101,7 @@ SHORT = {
     "vnni_novbmi": ("table", "conv3"),
     "avx_vnni": ("table", "conv3_stride2"),
     "usdot": ("conv3_stride2", "speech", "residual_table", "overflow_words"),
+    "avx2_narrow": ("conv3_dilated", "speech", "gemv", "gemm", "residual_table", "overflow_words"),
     "avx2": (
         "pointwise_stride2",
         "conv3",
@@ -134,6 +136,7 @@ KNOBS: dict[str, tuple[str, str, Any]] = {
     "vnni_too_wide": ("vnni", "pointwise", RegisterKnobs(4, 6)),
     "vnni_pixels_first": ("vnni", "pointwise_wide", RegisterKnobs(6, 3, channels_first=False)),
     "avx2_tail": ("avx2", "conv3_stride2", RegisterKnobs(3, 4)),
+    "avx2_narrow_tail": ("avx2_narrow", "pointwise_wide", RegisterKnobs(2, 4)),
     "amx_tail": ("amx", "pointwise_wide", AmxKnobs(13, 2, 2)),
     "amx_columns": ("amx", "pointwise_wide", AmxKnobs(16, 4, 1, channels_first=False)),
     "amx_three": ("amx", "residual_slices", AmxKnobs(9, 1, 3)),
@@ -162,6 +165,7 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("vnni", ["vpdpbusd", "%zmm"], ["tdpbusd", "vpmaddubsw"]),
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
+        ("avx2_narrow", ["vpmaddwd", "vpmovsxbw", "%ymm"], ["%zmm", "vpmaddubsw"]),
         ("sdot", ["sdot", "fcvtns", "sqxtun"], ["usdot", "smmla", "smlal"]),
         ("usdot", ["sudot"], ["\tsdot", "smlal"]),
         ("smmla", ["usmmla", "sqxtun"], ["udot", "smlal"]),

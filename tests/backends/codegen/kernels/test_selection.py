@@ -65,6 +65,13 @@ def test_register_templates(features: frozenset[str], lanes: int, weights: str) 
     assert (dot.isa.lanes, dot.weights_dtype) == (lanes, weights)
 
 
+def test_few_pixels_read_narrow_weights() -> None:
+    assert [t.dot.weights_dtype for t in templates(pointwise(16), AVX2).values()] == [  # type: ignore[attr-defined]
+        "int8", "int16",
+    ]  # fmt: skip
+    assert list(templates(pointwise(17), AVX2)) == ["avx2"]
+
+
 def test_depthwise() -> None:
     base = pointwise(196)
     workload = DepthwiseWorkload(*(getattr(base, field.name) for field in fields(base)))

@@ -1,0 +1,53 @@
+"""What is tried for a workload, and how it is compiled: the templates' own kernels, or more."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..kernels import SCHEDULED
+from ..pool import Pool
+from ..template import TemplateKernel, candidates
+from ..worker import Compile
+from .checked import Checked
+from .records import Record
+
+Results = Mapping[TemplateKernel, Record]
+"""What is known of a workload's kernels."""
+
+
+class Searcher(Protocol):
+    """Proposes kernels of a workload; measuring and keeping records is none of its business."""
+
+    def first(self, kernel: TemplateKernel, known: Results) -> list[TemplateKernel]:
+        """What to try at once for the workload of ``kernel``, the one by estimate."""
+
+    def more(self, kernel: TemplateKernel, known: Results, pool: Pool) -> list[TemplateKernel]:
+        """What to try once that is measured; empty at the end.  ``pool``: for what may die."""
+
+    def steps(self, waiting: list[TemplateKernel], known: Results) -> int:
+        """How many kernels are to be tried in all."""
+
+
+class Templates:
+    """All kernels that the templates have, in the order of their estimates."""
+
+    def first(self, kernel: TemplateKernel, known: Results) -> list[TemplateKernel]:
+        """Those that are not known."""
+        every = candidates(kernel.workload, kernel.features)
+        return [k for k in every if k not in known]
+
+    def more(self, kernel: TemplateKernel, known: Results, pool: Pool) -> list[TemplateKernel]:
+        """Nothing: they were all there at once."""
+        return []
+
+    def steps(self, waiting: list[TemplateKernel], known: Results) -> int:
+        """Those that wait."""
+        return len(waiting)
+
+
+def job_of(
+    kernel: TemplateKernel, name: str, target: dict[str, object], link: tuple[str, ...]
+) -> Compile:
+    """How a kernel is compiled to be timed: what a search wrote is run and compared first."""
+    if kernel.name == SCHEDULED:
+        return Checked(kernel, name, target, link)
+    return Compile(kernel, name, target)
