@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ def stripped(model: ModelProto) -> ModelProto:
             graph.initializer.append(numpy_helper.from_array(real, node.output[0]))
         else:
             kept.append(node)
-    for node in kept:
+    for node in _every(kept):
         for i, name in enumerate(node.input):
             node.input[i] = source.get(name, name)
     outputs = {o.name for o in graph.output}
@@ -42,12 +43,20 @@ def stripped(model: ModelProto) -> ModelProto:
     kept += [helper.make_node("Identity", [source[n]], [n]) for n in outputs if n in source]
     del graph.node[:]
     graph.node.extend(kept)
-    used = {name for node in kept for name in node.input}
+    used = {name for node in _every(kept) for name in node.input}
     live = [t for t in graph.initializer if t.name in used]
     del graph.initializer[:]
     graph.initializer.extend(live)
     del graph.value_info[:]
     return out
+
+
+def _every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """All nodes, those of inner graphs too, which read outer values by name."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _every(attribute.g.node)
 
 
 def _dequantized(node: NodeProto, arrays: dict[str, Array]) -> Array:

@@ -59,7 +59,7 @@ def _scan(m: Match, found: Recurrence) -> Factor | None:
         return None
     channels = matrices[0].letters - {STATE}
     batches = deltas[0].letters - channels - {time}
-    if len(channels) != 1 or len(batches) > 1 or time in matrices[0].letters:
+    if len(channels) != 1 or len(batches) > 1:
         return None
     (channel,), batch = channels, next(iter(batches), 0)
     wide, narrow, state = (batch, time, channel), (batch, time, STATE), (batch, channel, STATE)

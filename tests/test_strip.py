@@ -5,6 +5,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from qc.backends.qdq.writer import to_onnx
+from qc.ir import Graph, TensorType, evaluate, ops
 from qc.strip import stripped
 
 RNG = np.random.default_rng(0)
@@ -53,3 +55,21 @@ def test_the_original_is_left_alone() -> None:
     before = model.SerializeToString()
     stripped(model)
     assert model.SerializeToString() == before
+
+
+def test_inner_graphs_keep_what_they_read() -> None:
+    """A Scan whose body reads a constant from outside."""
+    graph, shapes = Graph("g"), [(1, 4, 3), (1, 4, 3), (1, 4, 2), (1, 4, 2)]
+    u, delta, b, c = (
+        graph.input(f"x{i}", TensorType("float32", shape)) for i, shape in enumerate(shapes)
+    )
+    a = graph.constant(-np.ones((3, 2), np.float32), "a")
+    codes = graph.add(ops.Quantize((0.05,), (128,)), [u]).output
+    u = graph.add(ops.Dequantize((0.05,), (128,)), [codes]).output
+    graph.outputs = [graph.add(ops.SelectiveScan(), [u, delta, a, b, c]).output]
+    out = stripped(to_onnx(graph))
+    assert "QuantizeLinear" not in {n.op_type for n in out.graph.node}
+    feed = {v.name: RNG.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
+    feed["x0"], feed["x1"] = np.rint(feed["x0"] / 0.05) * np.float32(0.05), np.abs(feed["x1"])
+    y = ort.InferenceSession(out.SerializeToString()).run([graph.outputs[0].name], feed)[0]
+    assert np.allclose(y, evaluate(graph, feed)[graph.outputs[0].name], atol=1e-5)
