@@ -3,5 +3,8 @@
 from .delete import delete
 from .mask import mask
 from .permute import permute
+from .rotate import rotate
+from .scale import scale
+from .shift import shift
 
-__all__ = ["delete", "mask", "permute"]
+__all__ = ["delete", "mask", "permute", "rotate", "scale", "shift"]
