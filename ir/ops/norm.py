@@ -34,7 +34,9 @@ class Norm(Op):
         x = node.operands[0]
         relations.broadcast(x, node.output)
         for k in self.statistic(x.type.rank):
-            relations.pin(relations.axis(x, k), f"{self.name} statistic", ~Action.PERMUTE)
+            why = f"{self.name} statistic"
+            relations.pin(relations.axis(x, k), why, ~Action.PERMUTE)
+            relations.pin(relations.axis(node.output, k), why, Action.ROTATE)
         for weight in node.operands[1:]:
             relations.broadcast(weight, node.output)
         self.absorb(relations, node)
@@ -183,10 +185,12 @@ class RMSNormalization(Norm):
             before = relations.axis(x, k)
             relations.contract(node, 0, before)
             relations.pin(before, "RMSNormalization statistic", Action.SCALE | Action.SHIFT)
+            after = relations.axis(node.output, k)
             if turns:
-                relations.same(before, relations.axis(node.output, k), Action.ROTATE)
+                relations.same(before, after, Action.ROTATE)
             else:
-                relations.pin(before, "RMSNormalization weight is not folded", Action.ROTATE)
+                for axis in (before, after):
+                    relations.pin(axis, "RMSNormalization weight is not folded", Action.ROTATE)
 
 
 @dataclass(frozen=True)
