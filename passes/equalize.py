@@ -29,10 +29,11 @@ import numpy as np
 
 from ..ir.graph import Graph
 from ..ir.types import Array
+from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
-from .channels import PINNED, Scales, scales
 from .context import Context
 from .grid import grid_step
+from .layer_scales import PINNED, LayerScales
 from .linear import Linear
 from .streaming import ChannelStatistics, stream
 
@@ -69,20 +70,21 @@ class Equalize(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Solve for all classes of channels, then rewrite the layers."""
-        free = scales(graph, on_grid)
-        layers = [Linear(n) for n in graph.nodes if n.outputs and n.output.name in free.outputs]
+        work = graph.copy()
+        untie(work)
+        free = LayerScales(work, on_grid)
+        layers = [Linear(n) for n in work.nodes if n.outputs and n.output.name in free.outputs]
         readers = [x for x in layers if free.inputs[x.node.output.name].any()]
         if not readers:
             return {"rewrites": 0, "channels": 0}
         seen = {x.node.operands[0].name: ChannelStatistics(x.axis) for x in readers}
         stream(graph, context, list(seen.items()), "equalize")
         factors, gain = solve(free, [_Reader.of(x, free, seen) for x in readers])
-        changed = 0
-        for layer in layers:
-            changed += _scale(graph, layer, free, factors)
-        graph.prune()
+        scaled = free.applied(factors)
+        tie(scaled)
+        graph.become(scaled)
         return {
-            "rewrites": changed,
+            "rewrites": sum(_changes(free, layer, factors) for layer in layers),
             "channels": int((factors != 1).sum()),
             "gain_db": round(gain, 2),
         }
@@ -93,15 +95,10 @@ def on_grid(layer: Linear) -> bool:
     return grid_step(layer.weights()) is not None
 
 
-def _scale(graph: Graph, layer: Linear, free: Scales, factors: Array) -> bool:
-    """Divide rows, multiply columns."""
-    made, read = (factors[side[layer.node.output.name]] for side in (free.outputs, free.inputs))
-    if (made == 1).all() and (read == 1).all():
-        return False
-    w, b = layer.weights(), layer.bias()
-    w = w * read.reshape(w.shape[0], 1, w.shape[2], 1) / made.reshape(*w.shape[:2], 1, 1)
-    layer.set(graph, w, None if b is None else b / made)
-    return True
+def _changes(free: LayerScales, layer: Linear, factors: Array) -> bool:
+    """Whether a layer's rows are divided or its columns multiplied."""
+    name = layer.node.output.name
+    return bool((factors[free.outputs[name]] != 1).any() or (factors[free.inputs[name]] != 1).any())
 
 
 @dataclass
@@ -119,7 +116,7 @@ class _Reader:
     power: float
 
     @staticmethod
-    def of(layer: Linear, free: Scales, seen: dict[str, ChannelStatistics]) -> _Reader:
+    def of(layer: Linear, free: LayerScales, seen: dict[str, ChannelStatistics]) -> _Reader:
         w, x = layer.weights(), seen[layer.node.operands[0].name]
         energy = np.square(w).sum((1, 3)).ravel()
         return _Reader(
@@ -143,7 +140,7 @@ class _Reader:
         return float(total / self.power)
 
 
-def solve(free: Scales, readers: list[_Reader]) -> tuple[Array, float]:
+def solve(free: LayerScales, readers: list[_Reader]) -> tuple[Array, float]:
     """Factor per class, and how far the predicted error falls, in dB."""
     s = np.ones(free.count)
     near: dict[int, list[_Reader]] = {}
@@ -161,7 +158,7 @@ def solve(free: Scales, readers: list[_Reader]) -> tuple[Array, float]:
     return s, float(10 * np.log10(before / after)) if after > 0 else 0.0
 
 
-def _blocks(free: Scales) -> list[Array]:
+def _blocks(free: LayerScales) -> list[Array]:
     """Free classes by the set of layers that make them."""
     makers: dict[int, list[str]] = {}
     for name, classes in free.outputs.items():

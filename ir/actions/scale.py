@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..coupling import Sites
+from ..coupling.relations import FLAT
 from ..errors import PassError
 from ..graph import Graph, Value
 from ..types import Array
@@ -38,6 +39,10 @@ def scaled(sites: Sites, value: Value, data: Array, amounts: Array) -> Array:
         if powers.any():
             shape = [-1 if k == axis else 1 for k in range(data.ndim)]
             out = np.multiply(out, np.exp2(powers).reshape(shape))
+    elements = sites.along(value, FLAT, amounts)
+    if elements.any():
+        factors = np.exp2(elements).reshape(*data.shape[:2], *(1,) * (data.ndim - 2))
+        out = np.multiply(out, factors)
     if out is data:
         return data
     with np.errstate(over="ignore"):

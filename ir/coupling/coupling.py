@@ -24,7 +24,8 @@ from ..graph import Graph, Value
 from ..types import Array
 from .action import Action
 from .ids import Ids, Place
-from .relations import Relations, stated
+from .relations import Relations
+from .stated import stated
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..types import Array
 from .action import Action
-from .relations import Axis, Relations
+from .relations import Axis, Relations, is_made_up
 
 Run = tuple[int, ...]
 
@@ -35,36 +35,34 @@ class Classes:
         for s in relations.sames:
             if action in s.under:
                 union.union(s.left, s.right)
+        indices = [i for i in relations.indices if action in i.under]
+        products = [p for p in relations.products if action in p.under]
+        balances = [b for b in relations.balances if action in b.under]
+        related = {axis for i in indices for axis in (i.big, i.small)}
+        related.update(axis for p in products for axis in (*p.left, *p.right))
+        related.update(axis for b in balances for axis, _ in b.terms)
         numbers: dict[Axis, int] = {}
         self.of: dict[Axis, int] = {}
         self.members: list[list[Axis]] = []
         self.sizes: list[int] = []
         for axis, size in relations.sizes.items():
+            if is_made_up(axis) and axis not in related:
+                continue
             number = numbers.setdefault(union[axis], len(self.sizes))
             if number == len(self.sizes):
                 self.sizes.append(size)
                 self.members.append([])
             self.of[axis] = number
             self.members[number].append(axis)
-        self.indices = [
-            (self.of[i.big], i.indices, self.of[i.small])
-            for i in relations.indices
-            if action in i.under
-        ]
+        self.indices = [(self.of[i.big], i.indices, self.of[i.small]) for i in indices]
         self.products: list[tuple[Run, Run]] = list(
-            dict.fromkeys(
-                (self._run(p.left), self._run(p.right))
-                for p in relations.products
-                if action in p.under
-            )
+            dict.fromkeys((self._run(p.left), self._run(p.right)) for p in products)
         )
-        self.balances = [
-            [(self.of[axis], sign) for axis, sign in b.terms]
-            for b in relations.balances
-            if action in b.under
-        ]
+        self.balances = [[(self.of[axis], sign) for axis, sign in b.terms] for b in balances]
         fixed = action if action in Action.SCALE | Action.SHIFT else Action.PERMUTE
-        pinned = {self.of[p.axis] for p in relations.pins if fixed in p.forbids}
+        pinned = {
+            self.of[p.axis] for p in relations.pins if fixed in p.forbids and p.axis in self.of
+        }
         self.positional = self._spread(pinned)
         self._straighten()
         self.strides = self._factorise()

@@ -11,7 +11,7 @@ from ..graph import Value
 from ..types import Array
 from .action import Action
 from .factors import Classes, in_blocks
-from .relations import Relations
+from .relations import FLAT, Relations
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Place:
     power: int = 1
 
     def __str__(self) -> str:
-        return f"{self.value.name}.{self.axis}" + ("" if self.sole else f"/{self.factor}")
+        axis = "0x1" if self.axis == FLAT else self.axis
+        return f"{self.value.name}.{axis}" + ("" if self.sole else f"/{self.factor}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Ids:
         self.marks = [
             Mark(ids, pin.why, pin.forbids)
             for pin in relations.pins
+            if pin.axis in classes.of
             for ids in self._ids[classes.of[pin.axis]]
         ]
         self.equal = list(self._edges())

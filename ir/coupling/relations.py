@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph import Graph, Value
+from ..graph import Value
 from ..ops.dims import factors
 from ..types import Array, TensorType
 from .action import Action
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 
 Axis = tuple[Value, int]
 """An axis of a value; equal only for the same value."""
+
+FLAT = -2
+"""The number of the axis that the first two axes of a constant make up when they are flattened."""
+
+
+def is_made_up(axis: Axis) -> bool:
+    """Whether no tensor has the axis: it is virtual, or two axes in one."""
+    return axis[1] == FLAT or axis[0].name.startswith("#")
 
 
 @dataclass(frozen=True)
@@ -108,13 +116,15 @@ class Relations:
         self.pins: list[Pin] = []
         self.contractions: list[Contraction] = []
         self._spoken: dict[Axis, Action] = {}
+        self._heard = Action.ALL
 
-    def state(self, node: Node) -> None:
-        """Let a node speak, and pin what it does not speak of."""
-        self._spoken = {}
+    def state(self, node: Node, heard: Action = Action.ALL) -> None:
+        """Let a node speak of the actions that are ``heard``, and pin what it does not speak of."""
+        self._spoken, self._heard = {}, heard
         node.op.couple(self, node)
+        self._heard = Action.ALL
         for axis in (a for v in (*node.operands, *node.outputs) for a in self.axes(v)):
-            silent = Action.VALUES & ~self._spoken.get(axis, Action.COUPLED)
+            silent = Action.VALUES & heard & ~self._spoken.get(axis, Action.COUPLED)
             if silent:
                 self.pin(axis, f"op {node.op.name}", silent)
 
@@ -131,6 +141,12 @@ class Relations:
         """All axes of a value."""
         return [self.axis(value, k) for k in range(value.type.rank)]
 
+    def elements(self, weight: Value) -> Axis:
+        """The elements of a constant's first two axes, as one axis of its own: number ``FLAT``."""
+        found = (weight, FLAT)
+        self.sizes[found] = weight.shape[0] * weight.shape[1]
+        return found
+
     def virtual(self, name: str, size: int) -> Axis:
         """An axis that no tensor has: the groups of a grouped convolution, the copies of a tile."""
         found = (Value(f"#{name}", TensorType("float32", (size,))), 0)
@@ -142,7 +158,7 @@ class Relations:
     def same(self, a: Axis, b: Axis, under: Action = Action.COUPLED) -> None:
         """State that two axes are the same channels; nothing if one of them is broadcast."""
         if self.sizes[a] == self.sizes[b] > 1:
-            self.sames.append(Same(a, b, under))
+            self.sames.append(Same(a, b, under & self._heard))
             self.free(under, a, b)
 
     def free(self, under: Action, *axes: Axis) -> None:
@@ -153,7 +169,7 @@ class Relations:
     def balance(self, under: Action, *terms: tuple[Axis, int]) -> None:
         """State that amounts along axes, times signs, cancel out; all or none are broadcast."""
         if all(self.sizes[axis] == self.sizes[terms[0][0]] > 1 for axis, _ in terms):
-            self.balances.append(Balance(terms, under))
+            self.balances.append(Balance(terms, under & self._heard))
             self.free(under, *(axis for axis, _ in terms))
 
     def dual(self, a: Axis, b: Axis) -> None:
@@ -249,7 +265,8 @@ class Relations:
         if len(indices) == len(whole) and np.array_equal(indices, whole):
             self.same(big, small, under)
         elif self.sizes[big] > 1 or self.sizes[small] > 1:
-            self.indices.append(Index(big, np.asarray(indices, np.int64), small, under))
+            heard = under & self._heard
+            self.indices.append(Index(big, np.asarray(indices, np.int64), small, heard))
             self.free(under, big, small)
 
     def product(
@@ -271,7 +288,7 @@ class Relations:
             if i == j == 1:
                 self.same(a[0], b[0], under)
             else:
-                self.products.append(Product(tuple(a[:i]), tuple(b[:j]), under))
+                self.products.append(Product(tuple(a[:i]), tuple(b[:j]), under & self._heard))
                 self.free(under, *a[:i], *b[:j])
             a, b = a[i:], b[j:]
 
@@ -291,7 +308,7 @@ class Relations:
     def pin(self, axis: Axis, why: str, forbids: Action = Action.ALL) -> None:
         """State that some actions cannot be done to ``axis``."""
         if self.sizes[axis] > 1:
-            self.pins.append(Pin(axis, why, forbids))
+            self.pins.append(Pin(axis, why, forbids & self._heard))
 
     def pin_all(self, node: Node, why: str) -> None:
         """Pin all axes of a node that is not understood."""
@@ -303,15 +320,3 @@ class Relations:
         """Mark that ``node`` sums over ``axis`` of its operand number ``operand``."""
         if self.sizes[axis] > 1:
             self.contractions.append(Contraction(node, operand, axis))
-
-
-def stated(graph: Graph) -> Relations:
-    """What all nodes of a graph, its inputs and its outputs state."""
-    relations = Relations()
-    for node in graph.nodes:
-        relations.state(node)
-    for kind, values in (("graph input", graph.inputs), ("graph output", graph.outputs)):
-        for value in values:
-            for axis in relations.axes(value):
-                relations.pin(axis, kind)
-    return relations

@@ -24,8 +24,8 @@ from ..graph import Graph, Value
 from ..types import Array
 from .action import Action
 from .ids import Ids, Place
-from .relations import stated
 from .signed import Signed
+from .stated import stated
 
 DONE = {Action.SCALE: "scaled", Action.SHIFT: "shifted", Action.ROTATE: "rotated"}
 

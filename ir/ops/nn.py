@@ -118,24 +118,25 @@ class Conv(Op):
             relations.free(Action.SHIFT, c)  # the bias makes up for it
 
     def _couple_groups(self, relations: Relations, node: Node) -> None:
-        """Inputs are scaled by a factor per group times one per place in a group."""
+        """Groups go together; weights that nothing else reads take any factors of both sides."""
         x, w, y = node.operands[0], node.operands[1], node.output
         c, o = relations.axis(x, 1), relations.axis(y, 1)
-        w_out, w_in = relations.axis(w, 0), relations.axis(w, 1)
-        per = w.shape[0] // self.group
-        groups = relations.virtual("groups", self.group)
-        if w.shape[1] == 1:
+        outputs, inputs = w.shape[:2]
+        per = outputs // self.group
+        if inputs == 1:
             relations.product([c, relations.virtual("multiplier", per)], [o])
         else:
-            relations.product([c], [groups, w_in])
+            groups = relations.virtual("groups", self.group)
+            relations.product([c], [groups, relations.axis(w, 1)])
             relations.product([o], [groups, relations.virtual("outputs", per)])
             relations.contract(node, 0, c)
-        inner = relations.virtual("inputs", w.shape[1])
-        relations.product([c], [groups, inner], Action.SCALE)
-        relations.balance(Action.SCALE, (inner, 1), (w_in, 1))
-        mine = relations.virtual("group of an output", w.shape[0])
-        relations.index(groups, np.arange(w.shape[0]) // per, mine, Action.SCALE)
-        relations.balance(Action.SCALE, (o, -1), (w_out, 1), (mine, 1))
+        if w.is_constant and len(w.uses) == 1:
+            made, read = (relations.virtual(n, outputs * inputs) for n in ("made", "read"))
+            first = np.arange(outputs)[:, None] // per * inputs
+            relations.index(o, np.repeat(np.arange(outputs), inputs), made, Action.SCALE)
+            relations.index(c, (first + np.arange(inputs)).ravel(), read, Action.SCALE)
+            elements = relations.elements(w)
+            relations.balance(Action.SCALE, (made, -1), (read, 1), (elements, 1))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from qc.ir.actions.rotate import rotated
 from qc.ir.actions.scale import scaled
 from qc.ir.actions.shift import shifted
 from qc.ir.coupling import Action, Site, Sites
+from qc.ir.coupling.shuffles import shuffles
 from qc.ir.evaluate import evaluate
 from qc.ir.ops import MatMul
 from qc.ir.verify import verify
@@ -55,17 +56,17 @@ def apart(move: Move, feed: Arrays, before: Arrays | None = None) -> tuple[float
     """Greatest difference of any output, and of any tensor from what it is to become.
 
     Each over the greatest magnitude of the tensor.  Products of matrices do not count where shifts
-    are made up for behind them.
+    are made up for behind them, nor the inside of shuffles where they are scaled.
     """
     graph, changed = move.sites.graph, move.graph()
     verify(changed)
-    shifts = move.sites.action is Action.SHIFT
-    names = [
-        v.name
-        for node in graph.nodes
-        for v in node.outputs
-        if v.type.is_float and not (shifts and isinstance(node.op, MatMul))
-    ]
+    hidden = set()
+    if move.sites.action is Action.SHIFT:
+        hidden = {node.output.name for node in graph.nodes if isinstance(node.op, MatMul)}
+    if move.sites.action is Action.SCALE:
+        hidden = {v.name for shuffle in shuffles(graph) for v in shuffle.inner}
+    results = (v for node in graph.nodes for v in node.outputs)
+    names = [v.name for v in results if v.type.is_float and v.name not in hidden]
     before = evaluate(graph, feed, names) if before is None else before
     after = evaluate(changed, feed, names)
     outputs = [v.name for v in graph.outputs if v.name in before]

@@ -217,13 +217,35 @@ def test_a_depthwise_convolution_separates_its_input_from_its_output() -> None:
     graph = b.done(b.conv(b.op("Relu", b.conv(first, 16, group=8)), 4))
     assert sorted(len(s) for s in Sites(graph, Action.SCALE).free()) == [8, 16]
     _, found = site(graph, Action.SCALE, "w.0")
-    assert {str(p): p.power for p in found.weights} == {"w.0": 1, "w.1.0": 1, "w.2.0": -1}
+    assert {str(p): p.power for p in found.weights} == {"w.0": 1, "w.1.0": 1, "w.2.0x1": -1}
 
 
-def test_the_groups_of_a_convolution_and_the_places_in_a_group() -> None:
+def test_a_grouped_convolution_takes_any_factors() -> None:
     b = Builder((1, 3, 6, 6), dtype="float64")
-    graph = b.done(b.conv(b.op("Relu", b.conv(b.x, 12)), 6, group=3))
-    assert sorted(len(s) for s in Sites(graph, Action.SCALE).free()) == [3, 4]
+    x = b.conv(b.op("Relu", b.conv(b.x, 12)), 6, group=3)
+    graph = b.done(b.conv(b.op("Relu", x), 2))
+    assert sorted(len(s) for s in Sites(graph, Action.SCALE).free()) == [6, 12]
+
+
+def test_a_grouped_convolution_with_tied_weights_takes_none() -> None:
+    b = Builder((1, 4, 6, 6), dtype="float64")
+    w = b.normal(4, 2, 3, 3)
+    x = b.op("Relu", b.op("Conv", b.x, w, group=2, pads=(1, 1, 1, 1)))
+    graph = b.done(b.conv(b.op("Relu", b.op("Conv", x, w, group=2)), 2))
+    assert not Sites(graph, Action.SCALE).free()
+    assert refused(graph, Action.SCALE, "relu.1") == "op Conv"
+
+
+@pytest.mark.parametrize("read_inside", [False, True])
+def test_a_shuffle_moves_single_channels(read_inside: bool) -> None:
+    b = Builder((1, 3, 4, 4), dtype="float64")
+    x = b.op("Reshape", b.op("Relu", b.conv(b.x, 6)), shape=(1, 2, 3, 4, 4))
+    y = b.op("Transpose", x, perm=(0, 2, 1, 3, 4))
+    z = b.op("Reshape", y, shape=(1, 6, 4, 4))
+    outputs = [b.op("GlobalAveragePool", b.op("Sigmoid", y))] if read_inside else []
+    graph = b.done(b.conv(z, 2), *outputs)
+    sizes = [len(s) for s in Sites(graph, Action.SCALE).free()]
+    assert sizes == ([] if read_inside else [6])
 
 
 def test_layers_without_a_bias_get_one() -> None:
