@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..graph import Graph
 from .action import Action
-from .relations import Relations
+from .relations import FLAT, Relations
 from .shuffles import shuffles
 
 
@@ -27,6 +27,7 @@ def stated(graph: Graph) -> Relations:
             relations.pin(axis, "inside a shuffle", Action.SCALE)
     for kind, values in (("graph input", graph.inputs), ("graph output", graph.outputs)):
         for value in values:
-            for axis in relations.axes(value):
-                relations.pin(axis, kind)
+            for axis in (*relations.axes(value), (value, FLAT)):
+                if axis in relations.sizes:
+                    relations.pin(axis, kind)
     return relations

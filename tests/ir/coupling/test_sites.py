@@ -248,6 +248,27 @@ def test_a_shuffle_moves_single_channels(read_inside: bool) -> None:
     assert sizes == ([] if read_inside else [6])
 
 
+def test_a_shuffle_that_ends_in_halves() -> None:
+    """As ShuffleNetV2 does it: the even channels go one way, the odd ones another."""
+    b = Builder((1, 3, 4, 4), dtype="float64")
+    x = b.op("Reshape", b.op("Relu", b.conv(b.x, 6)), shape=(1, 3, 2, 4, 4))
+    x = b.op("Transpose", x, perm=(0, 2, 1, 3, 4))
+    number = (b.graph.constant(np.asarray(n), "n") for n in range(2))
+    halves = [b.conv(b.op("Gather", x, n, axis=1), 2) for n in number]
+    graph = b.done(b.op("Add", *halves))
+    assert [len(s) for s in Sites(graph, Action.SCALE).free()] == [3, 3]
+    check(graph, 0)
+
+
+def test_a_weight_that_is_an_output_stays() -> None:
+    b = Builder((1, 8, 6, 6), dtype="float64")
+    w = b.normal(8, 1, 3, 3)
+    x = b.op("Relu", b.op("Conv", b.conv(b.x, 8, 1), w, group=8))
+    graph = b.done(b.conv(x, 2), w)
+    assert [len(s) for s in Sites(graph, Action.SCALE).free()] == [8]
+    check(graph, 0)
+
+
 def test_layers_without_a_bias_get_one() -> None:
     b = Builder((1, 3, 6, 6), dtype="float64")
     x = b.op("Conv", b.x, b.normal(4, 3, 1, 1))
