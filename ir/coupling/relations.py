@@ -196,12 +196,13 @@ class Relations:
     def together(self, sides: Sequence[Sequence[Axis]], out: Sequence[Axis], under: Action) -> None:
         """State that ``out`` changes as all sides do, which therefore need to have the axis."""
         for axis, found in self._present(sides, out):
-            if None in found:
-                self.pin(axis, "an operand without the axis is added", under)
-                continue
-            for each in found:
-                if each is not None:
+            present = [each for each in found if each is not None]
+            if len(present) == len(found):
+                for each in present:
                     self.same(each, axis, under)
+            else:
+                for each in (axis, *present):
+                    self.pin(each, "an operand without the axis is added", under)
 
     def added(self, node: Node, *signs: int) -> None:
         """State that a result is shifted by what its operands are, times their signs."""

@@ -269,6 +269,29 @@ def test_a_weight_that_is_an_output_stays() -> None:
     check(graph, 0)
 
 
+def test_a_constant_with_two_readers_absorbs_nothing() -> None:
+    b = Builder((1, 5, 3), dtype="float64")
+    c = b.const(b.rng.uniform(0.5, 2, 4), "c")
+    x = b.op("Mul", b.op("MatMul", b.x, b.normal(3, 4)), c)
+    graph = b.done(b.op("MatMul", b.op("Mul", b.op("Relu", x), c), b.normal(4, 2)))
+    assert [len(s) for s in Sites(graph, Action.SCALE).free()] == [4]
+    check(graph, 0)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_bias_without_the_axis_stops_factors_and_rotations(biased: bool) -> None:
+    b = Builder((1, 5, 3), dtype="float64")
+    x = b.op("MatMul", b.normal(4, 5), b.x)
+    x = b.op("Add", x, b.normal(3)) if biased else x
+    graph = b.done(b.op("MatMul", b.normal(2, 4), x))
+    for action in (Action.SCALE, Action.ROTATE):
+        if biased:
+            assert refused(graph, action, "w.0") == "an operand without the axis is added"
+        else:
+            assert site(graph, action, "w.0")[1].why == ""
+    check(graph, 0)
+
+
 def test_layers_without_a_bias_get_one() -> None:
     b = Builder((1, 3, 6, 6), dtype="float64")
     x = b.op("Conv", b.x, b.normal(4, 3, 1, 1))
