@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from .commands import set_up_log
-from .ir.coupling import ChannelGroup, Coupling
+from .group_table import group_table
 from .ir.graph import Graph
 from .ir.untie import untie
 from .passes.canonicalize import Canonicalize
@@ -15,9 +15,6 @@ from .passes.context import Context
 from .passes.measure import macs, parameters, weight_bytes
 from .report import size
 from .tables import text_table
-
-POSITIONS = "spatial position"
-"""Why axes are pinned that are no channels, but windows of kernels."""
 
 
 def do_inspect(args: Namespace) -> int:
@@ -28,7 +25,11 @@ def do_inspect(args: Namespace) -> int:
         print(graph)
         return 0
     if args.groups:
-        print(_groups(graph))
+        graph = graph.copy()
+        if "integer" not in graph.properties:
+            Canonicalize().apply(graph, Context())
+        untie(graph)
+        print(group_table(graph))
         return 0
     ports = [("input", v) for v in graph.inputs] + [("output", v) for v in graph.outputs]
     print(text_table(["", "name", "type"], [[kind, v.name, str(v.type)] for kind, v in ports]))
@@ -40,34 +41,6 @@ def do_inspect(args: Namespace) -> int:
         work = "unknown while dimensions are symbolic"
     print(f"\nparameters: {parameters(graph):,} in {size(weight_bytes(graph))}; MACs: {work}")
     return 0
-
-
-def _groups(graph: Graph) -> str:
-    """The table of coupled channels."""
-    graph = graph.copy()
-    if "integer" not in graph.properties:
-        Canonicalize().apply(graph, Context())
-    untie(graph)
-    found = [g for g in Coupling(graph).groups if len(g) > 1 and g.weights]
-    groups = [g for g in found if g.pinned != POSITIONS]
-    rows = [
-        [len(g), "no" if g.pinned else "yes", "no" if g.fixed else "yes",
-         g.fixed or g.pinned or None, _places(g)]
-        for g in sorted(groups, key=lambda g: bool(g.pinned))
-    ]  # fmt: skip
-    free = [g for g in groups if not g.pinned]
-    return (
-        text_table(
-            ["channels", "delete", "permute", "why not", "weights (tensor.axis/factor)"], rows
-        )
-        + f"\n\n{len(free)} groups of {sum(map(len, free)):,} channels can lose some"
-    )
-
-
-def _places(group: ChannelGroup) -> str:
-    shown = [str(p) for p in group.weights[:4]]
-    left = len(group.weights) - len(shown)
-    return " ".join(shown) + (f" and {left} more" if left else "")
 
 
 def _graph(model: str) -> Graph:

@@ -8,7 +8,7 @@ channel and the readers' columns multiplied by it, which changes nothing in real
     =>
     %a = Conv(%x, W / s, b / s)  ->  %y = Conv(Relu(%a), V * s)
 
-Behind an op that stays float (``channels.FLOAT``) a product takes the place of the rows.
+Behind an op that stays float (``FLOAT``) a product takes the place of the rows.
 
 The factors minimize the predicted error of the readers' results, relative to their power:
 rounding of activations (one step per tensor, times the squared weights) plus rounding of weights
@@ -29,13 +29,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph
 from ..ir.ops.elementwise import Mul
 from ..ir.types import Array
+from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
-from .channels import FLOAT, PINNED, Scales, scales
 from .context import Context
 from .grid import grid_step
+from .layer_scales import PINNED, LayerScales
 from .linear import Linear
 from .streaming import ChannelStatistics, stream
 
@@ -57,6 +58,11 @@ WORTH = 1 - 1e-3
 """Share of the predicted error that other factors must stay below to be taken."""
 
 
+FLOAT = frozenset({"SelectiveScan"})
+"""Ops without an integer form that end in float anyway: a product behind them costs next to
+nothing, and takes up factors of their last axis."""
+
+
 @dataclass(frozen=True)
 class Equalize(Pass):
     """Equalize ranges of channels; see the module's documentation.  Establishes ``equalized``.
@@ -75,24 +81,23 @@ class Equalize(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Solve for all classes of channels, then rewrite the layers."""
-        free = scales(graph, on_grid)
-        makers = [n for n in graph.nodes if n.outputs and n.output.name in free.outputs]
-        layers = [Linear(n) for n in makers if n.op.name not in FLOAT]
+        work = graph.copy()
+        untie(work)
+        products = _add_products(work)
+        free = LayerScales(work, on_grid, products)
+        layers = [x for x in map(Linear.of, work.nodes) if x is not None]
         readers = [x for x in layers if free.inputs[x.node.output.name].any()]
         if not readers:
             return {"rewrites": 0, "channels": 0}
         seen = {x.node.operands[0].name: ChannelStatistics(x.axis) for x in readers}
-        stream(graph, context, list(seen.items()), "equalize")
+        stream(work, context, list(seen.items()), "equalize")
         factors, gain = solve(free, [_Reader.of(x, free, seen) for x in readers])
-        changed = 0
-        for layer in layers:
-            changed += _scale(graph, layer, free, factors)
-        for node in makers:
-            if node.op.name in FLOAT:
-                changed += _multiply(graph, node.output, factors[free.outputs[node.output.name]])
-        graph.prune()
+        scaled = free.applied(factors)
+        changed = _drop_ones(scaled, products)
+        tie(scaled)
+        graph.become(scaled)
         return {
-            "rewrites": changed,
+            "rewrites": changed + sum(_changes(free, layer, factors) for layer in layers),
             "channels": int((factors != 1).sum()),
             "gain_db": round(gain, 2),
         }
@@ -103,29 +108,42 @@ def on_grid(layer: Linear) -> bool:
     return grid_step(layer.weights()) is not None
 
 
-def _scale(graph: Graph, layer: Linear, free: Scales, factors: Array) -> bool:
-    """Divide rows, multiply columns."""
-    made, read = (factors[side[layer.node.output.name]] for side in (free.outputs, free.inputs))
-    if (made == 1).all() and (read == 1).all():
-        return False
-    w, b = layer.weights(), layer.bias()
-    w = w * read.reshape(w.shape[0], 1, w.shape[2], 1) / made.reshape(*w.shape[:2], 1, 1)
-    layer.set(graph, w, None if b is None else b / made)
-    return True
+def _changes(free: LayerScales, layer: Linear, factors: Array) -> bool:
+    """Whether a layer's rows are divided or its columns multiplied."""
+    name = layer.node.output.name
+    return bool((factors[free.outputs[name]] != 1).any() or (factors[free.inputs[name]] != 1).any())
 
 
-def _multiply(graph: Graph, value: Value, factors: Array) -> bool:
-    """Divide the last axis of ``value`` by ``factors`` where it is read."""
-    if (factors == 1).all():
-        return False
-    readers = list(dict.fromkeys(value.uses))
-    inverse = graph.constant((1 / factors).astype(value.type.dtype), f"{value.name}.factors")
-    names = [f"{value.name}.scaled"]
-    first = min(readers, key=graph.index)
-    scaled = graph.add(Mul(), [value, inverse], names=names, before=first).output
-    for reader in readers:
-        graph.set_inputs(reader, [scaled if v is value else v for v in reader.inputs])
-    return True
+def _add_products(graph: Graph) -> list[str]:
+    """A product with ones behind every op that stays float: a weight that can take up factors."""
+    names = []
+    for node in [n for n in graph.nodes if n.op.name in FLOAT]:
+        value = node.output
+        readers = list(dict.fromkeys(value.uses))
+        if not readers:
+            continue
+        ones = np.ones(value.shape[-1], value.type.dtype)
+        inputs = [value, graph.constant(ones, f"{value.name}.factors")]
+        first = min(readers, key=graph.index)
+        product = graph.add(Mul(), inputs, names=[f"{value.name}.scaled"], before=first).output
+        for reader in readers:
+            graph.set_inputs(reader, [product if v is value else v for v in reader.inputs])
+        names.append(product.name)
+    return names
+
+
+def _drop_ones(graph: Graph, products: list[str]) -> int:
+    """Take away the products that took up nothing; how many took up something."""
+    changed = 0
+    for product in map(graph.__getitem__, products):
+        assert product.producer is not None
+        value, factors = product.producer.operands
+        if (np.asarray(factors.data) == 1).all():
+            graph.replace(product, value)
+        else:
+            changed += 1
+    graph.prune()
+    return changed
 
 
 @dataclass
@@ -143,7 +161,7 @@ class _Reader:
     power: float
 
     @staticmethod
-    def of(layer: Linear, free: Scales, seen: dict[str, ChannelStatistics]) -> _Reader:
+    def of(layer: Linear, free: LayerScales, seen: dict[str, ChannelStatistics]) -> _Reader:
         w, x = layer.weights(), seen[layer.node.operands[0].name]
         energy = np.square(w).sum((1, 3)).ravel()
         return _Reader(
@@ -167,7 +185,7 @@ class _Reader:
         return float(total / self.power)
 
 
-def solve(free: Scales, readers: list[_Reader]) -> tuple[Array, float]:
+def solve(free: LayerScales, readers: list[_Reader]) -> tuple[Array, float]:
     """Factor per class, and how far the predicted error falls, in dB."""
     s = np.ones(free.count)
     near: dict[int, list[_Reader]] = {}
@@ -185,7 +203,7 @@ def solve(free: Scales, readers: list[_Reader]) -> tuple[Array, float]:
     return s, float(10 * np.log10(before / after)) if after > 0 else 0.0
 
 
-def _blocks(free: Scales) -> list[Array]:
+def _blocks(free: LayerScales) -> list[Array]:
     """Free classes by the set of layers that make them."""
     makers: dict[int, list[str]] = {}
     for name, classes in free.outputs.items():

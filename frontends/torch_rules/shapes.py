@@ -6,10 +6,10 @@ import numpy as np
 
 from ...ir.graph import Value
 from ...ir.ops.base import normal_axis
+from ...ir.ops.blocks import DepthToSpace
 from ...ir.ops.index import FOREVER, Gather, Pad, ScatterElements, Slice
 from ...ir.ops.shape import (
     Concat,
-    DepthToSpace,
     Expand,
     Reshape,
     Shape,

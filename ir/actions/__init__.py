@@ -4,5 +4,17 @@ from .delete import delete
 from .mask import mask
 from .permute import permute
 from .permute_within import blocks_of, permute_within
+from .rotate import rotate
+from .scale import scale
+from .shift import shift
 
-__all__ = ["blocks_of", "delete", "mask", "permute", "permute_within"]
+__all__ = [
+    "blocks_of",
+    "delete",
+    "mask",
+    "permute",
+    "permute_within",
+    "rotate",
+    "scale",
+    "shift",
+]

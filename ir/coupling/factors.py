@@ -15,7 +15,8 @@ import networkx as nx
 import numpy as np
 
 from ..types import Array
-from .relations import Axis, Relations
+from .action import Action
+from .relations import Axis, Relations, is_made_up
 
 Run = tuple[int, ...]
 
@@ -23,31 +24,45 @@ Run = tuple[int, ...]
 class Classes:
     """The classes of axes that are the same, the relations between classes, and their strides.
 
-    ``of`` gives an axis's class, ``members`` the axes of a class, ``sizes`` its length, ``strides``
-    its ordered chain from 1 to its length.  ``products`` are pairs of lists of classes, ``indices``
-    triples (big, indices, small).
+    Relations count that hold under ``action``.  ``of`` gives an axis's class, ``members`` the axes
+    of a class, ``sizes`` its length, ``strides`` its ordered chain from 1 to its length.
+    ``products`` are pairs of lists of classes, ``indices`` triples (big, indices, small),
+    ``balances`` lists of classes with signs, which have one length.
     """
 
-    def __init__(self, relations: Relations) -> None:
+    def __init__(self, relations: Relations, action: Action) -> None:
         union: nx.utils.UnionFind = nx.utils.UnionFind(relations.sizes)
-        for a, b in relations.sames:
-            union.union(a, b)
+        for s in relations.sames:
+            if action in s.under:
+                union.union(s.left, s.right)
+        indices = [i for i in relations.indices if action in i.under]
+        products = [p for p in relations.products if action in p.under]
+        balances = [b for b in relations.balances if action in b.under]
+        related = {axis for i in indices for axis in (i.big, i.small)}
+        related.update(axis for p in products for axis in (*p.left, *p.right))
+        related.update(axis for b in balances for axis, _ in b.terms)
         numbers: dict[Axis, int] = {}
         self.of: dict[Axis, int] = {}
         self.members: list[list[Axis]] = []
         self.sizes: list[int] = []
         for axis, size in relations.sizes.items():
+            if is_made_up(axis) and axis not in related:
+                continue
             number = numbers.setdefault(union[axis], len(self.sizes))
             if number == len(self.sizes):
                 self.sizes.append(size)
                 self.members.append([])
             self.of[axis] = number
             self.members[number].append(axis)
-        self.indices = [(self.of[i.big], i.indices, self.of[i.small]) for i in relations.indices]
+        self.indices = [(self.of[i.big], i.indices, self.of[i.small]) for i in indices]
         self.products: list[tuple[Run, Run]] = list(
-            dict.fromkeys((self._run(p.left), self._run(p.right)) for p in relations.products)
+            dict.fromkeys((self._run(p.left), self._run(p.right)) for p in products)
         )
-        pinned = {self.of[p.axis] for p in relations.pins if not p.permutable}
+        self.balances = [[(self.of[axis], sign) for axis, sign in b.terms] for b in balances]
+        fixed = action if action in Action.SCALE | Action.SHIFT else Action.PERMUTE
+        pinned = {
+            self.of[p.axis] for p in relations.pins if fixed in p.forbids and p.axis in self.of
+        }
         self.positional = self._spread(pinned)
         self._straighten()
         self.strides = self._factorise()
@@ -56,7 +71,10 @@ class Classes:
         return tuple(self.of[a] for a in axes)
 
     def _spread(self, pinned: set[int]) -> set[int]:
-        """Classes whose positions have a meaning: pinned, or made up of such classes only."""
+        """Classes whose positions have a meaning: pinned, or made up of such classes only.
+
+        (Of diagonal actions: whose channels must stay as they are.)
+        """
         before = -1
         while len(pinned) != before:
             before = len(pinned)
@@ -111,6 +129,10 @@ class Classes:
                 give(small, (s for s in whole if s <= self.sizes[small] and in_blocks(indices, s)))
                 part = strides[small] - {self.sizes[small]}
                 give(big, (s for s in part if in_blocks(indices, s)))
+            for terms in self.balances:
+                shared = set().union(*(strides[c] for c, _ in terms))
+                for c, _ in terms:
+                    give(c, shared)
             for sides in self.products:
                 flat = {s * t for side in sides for c, t in self._tails(side) for s in strides[c]}
                 for side in sides:

@@ -19,6 +19,7 @@ from .activation import (
     ThresholdedRelu,
 )  # fmt: skip
 from .base import Op
+from .blocks import DepthToSpace, SpaceToDepth
 from .control import If, Loop, Scan
 from .elementwise import (
     Abs,
@@ -154,14 +155,12 @@ from .selective_scan import SelectiveScan
 from .shape import (
     Concat,
     ConstantOfShape,
-    DepthToSpace,
     Expand,
     Flatten,
     Range,
     Reshape,
     Shape,
     Size,
-    SpaceToDepth,
     Split,
     Squeeze,
     Tile,

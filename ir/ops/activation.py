@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from ..coupling.action import Action
 from ..types import Array
 from .elementwise import Unary
 
 
 class Relu(Unary):
     """``max(x, 0)``."""
+
+    commutes = Action.COUPLED | Action.SCALE
 
     def compute(self, x: Array) -> Array:
         return np.asarray(np.maximum(x, x.dtype.type(0)))
@@ -20,6 +23,7 @@ class Relu(Unary):
 class LeakyRelu(Unary):
     """``x`` where positive, else ``alpha * x``."""
 
+    commutes = Action.COUPLED | Action.SCALE
     alpha: float = 0.01
 
     def compute(self, x: Array) -> Array:

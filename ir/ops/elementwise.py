@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import DTYPES, Array, TensorType
 from .base import Op, Operands, broadcast, given, operand
 from .narrow import convert
@@ -22,6 +23,8 @@ class Unary(Op):
     """A function of one operand; the result has the operand's type."""
 
     function: ClassVar[Any]
+    commutes: ClassVar[Action] = Action.COUPLED
+    """With which actions on channels: homogeneous functions with scaling, linear ones with more."""
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
@@ -39,7 +42,7 @@ class Unary(Op):
             return [np.asarray(self.compute(x)).astype(x.dtype, copy=False)]
 
     def couple(self, relations: Relations, node: Node) -> None:
-        relations.elementwise(node)
+        relations.elementwise(node, self.commutes)
 
 
 class Exp(Unary):
@@ -71,12 +74,18 @@ class Neg(Unary):
     """``-x``."""
 
     function = np.negative
+    commutes = Action.COUPLED | Action.LINEAR
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        relations.added(node, -1)
 
 
 class Abs(Unary):
     """Absolute value."""
 
     function = np.abs
+    commutes = Action.COUPLED | Action.SCALE
 
 
 class Sign(Unary):
@@ -118,6 +127,8 @@ class Cos(Unary):
 class Identity(Unary):
     """``x``."""
 
+    commutes = Action.ALL
+
     def infer(self, ins: Operands) -> list[TensorType]:
         return [operand(ins, 0).type]
 
@@ -146,7 +157,8 @@ class Cast(Op):
             return [convert(given(ins), self.to, self.saturate, self.round_mode)]
 
     def couple(self, relations: Relations, node: Node) -> None:
-        relations.elementwise(node)
+        real = node.operands[0].type.is_float and node.output.type.is_float
+        relations.elementwise(node, Action.ALL if real else Action.COUPLED)
 
 
 @dataclass(frozen=True)
@@ -160,11 +172,17 @@ class Clip(Unary):
         y = x if self.min is None else np.maximum(x, np.asarray(self.min, x.dtype))
         return y if self.max is None else np.minimum(y, np.asarray(self.max, x.dtype))
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        homogeneous = not self.min and not self.max  # no bound but zero
+        relations.elementwise(node, Action.COUPLED | (Action.SCALE if homogeneous else Action(0)))
+
 
 class Variadic(Op):
     """A function of any number of operands of one element type, which broadcast."""
 
     function: ClassVar[Any]
+    commutes: ClassVar[Action] = Action.COUPLED
+    """With which actions on channels that are done to all operands alike."""
     takes_strings: ClassVar[bool] = False
 
     def infer(self, ins: Operands) -> list[TensorType]:
@@ -188,6 +206,9 @@ class Variadic(Op):
 
     def couple(self, relations: Relations, node: Node) -> None:
         relations.elementwise(node)
+        if alike := self.commutes & Action.VALUES:
+            sides = [relations.axes(v) for v in node.operands]
+            relations.together(sides, relations.axes(node.output), alike)
 
 
 class Binary(Variadic):
@@ -203,12 +224,22 @@ class Add(Binary):
     """``a + b``."""
 
     function = np.add
+    commutes = Action.COUPLED | Action.LINEAR
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        relations.added(node, 1, 1)
 
 
 class Sub(Binary):
     """``a - b``."""
 
     function = np.subtract
+    commutes = Action.COUPLED | Action.LINEAR
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        relations.added(node, 1, -1)
 
 
 class Mul(Binary):
@@ -216,9 +247,19 @@ class Mul(Binary):
 
     function = np.multiply
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        a, b, y = map(relations.axes, (*node.operands, node.output))
+        relations.multiplied((a, b), y, 1, 1)
+
 
 class Div(Binary):
     """``a / b``; integers truncate towards zero."""
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        a, b, y = map(relations.axes, (*node.operands, node.output))
+        relations.multiplied((a, b), y, 1, -1)
 
     def combine(self, a: Array, b: Array) -> Array:
         if a.dtype.kind not in "iu":
@@ -254,6 +295,11 @@ class Mod(Binary):
 class PRelu(Binary):
     """``x`` where positive, else ``slope * x``.  Operands: x, slope (broadcasts to x)."""
 
+    def couple(self, relations: Relations, node: Node) -> None:
+        super().couple(relations, node)
+        x, y = relations.axes(node.operands[0]), relations.axes(node.output)
+        relations.together([x], y, Action.SCALE)
+
     def combine(self, a: Array, b: Array) -> Array:
         return np.where(np.less(a, 0), np.multiply(a, b), a)
 
@@ -262,24 +308,28 @@ class Min(Variadic):
     """Least of the operands."""
 
     function = np.minimum
+    commutes = Action.COUPLED | Action.SCALE | Action.SHIFT
 
 
 class Max(Variadic):
     """Greatest of the operands."""
 
     function = np.maximum
+    commutes = Action.COUPLED | Action.SCALE | Action.SHIFT
 
 
 class Sum(Variadic):
     """Sum of the operands."""
 
     function = np.add
+    commutes = Action.COUPLED | Action.LINEAR
 
 
 class Mean(Variadic):
     """Mean of the operands."""
 
     function = np.add
+    commutes = Action.COUPLED | Action.VALUES
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         (total,) = super().eval(ins)
@@ -300,3 +350,5 @@ class Where(Op):
 
     def couple(self, relations: Relations, node: Node) -> None:
         relations.elementwise(node)
+        _, a, b, y = map(relations.axes, (*node.operands, node.output))
+        relations.together([a, b], y, Action.SCALE | Action.SHIFT)

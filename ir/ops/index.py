@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import Array, Dim, Shape, TensorType
 from .base import Op, Operands, given, normal_axis, operand, optional
 from .dims import factors, known, plus
@@ -73,7 +74,7 @@ class Slice(Op):
             relations.pin_all(node, "cut by data")
             return
         for k, indices in enumerate(self.indices(x.type.shape)):
-            relations.index(relations.axis(x, k), indices, relations.axis(y, k))
+            relations.index(relations.axis(x, k), indices, relations.axis(y, k), Action.ALL)
 
 
 def _cuts(
@@ -150,15 +151,18 @@ class Pad(Op):
         if self.pads is None or len(node.operands) > 1:
             relations.pin_all(node, "padded by data")
             return
+        commutes = Action.ALL
+        if self.mode == "constant" and any(self.pads):
+            commutes = Action.COUPLED if self.value else Action.COUPLED | Action.LINEAR
         for k, (a, b) in enumerate(zip(relations.axes(x), relations.axes(y), strict=True)):
             before, after = self.pads[k], self.pads[k + x.type.rank]
             if before == after == 0:
-                relations.same(a, b)
+                relations.same(a, b, commutes)
             elif self.mode != "constant" or min(before, after) < 0:
                 relations.pin(a, "spatial position")
                 relations.pin(b, "spatial position")
             else:
-                relations.index(b, np.arange(relations.sizes[a]) + before, a)
+                relations.index(b, np.arange(relations.sizes[a]) + before, a, commutes)
 
 
 @dataclass(frozen=True)
@@ -180,13 +184,14 @@ class Gather(Op):
         at, extra = normal_axis(self.axis, x.type.rank), indices.type.rank
         axes, out = relations.axes(x), relations.axes(y)
         for a, b in zip(axes[:at] + axes[at + 1 :], out[:at] + out[at + extra :], strict=True):
-            relations.same(a, b)
+            relations.same(a, b, Action.ALL)
         if indices.data is None:
             relations.pin(axes[at], "looked up by data")
             for a, b in zip(relations.axes(indices), out[at : at + extra], strict=True):
                 relations.same(a, b)
         elif extra == 1:
-            relations.index(axes[at], indices.data % relations.sizes[axes[at]], out[at])
+            known = indices.data % relations.sizes[axes[at]]
+            relations.index(axes[at], known, out[at], Action.ALL)
         else:
             relations.pin(axes[at], "selected by number")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import Array, Dim, TensorType
 from .base import (
     Op,
@@ -98,21 +99,44 @@ class Conv(Op):
         x, w, y = node.operands[0], node.operands[1], node.output
         c, o = relations.axis(x, 1), relations.axis(y, 1)
         w_out, w_in = relations.axis(w, 0), relations.axis(w, 1)
-        relations.same(w_out, o)
         if self.group == 1:
-            relations.same(c, w_in)
+            relations.same(w_out, o, Action.COUPLED | Action.LINEAR)
+            relations.dual(c, w_in)
             relations.contract(node, 0, c)
-        elif self.group == w.shape[1] * self.group:
-            multiplier = relations.virtual("multiplier", w.shape[0] // self.group)
-            relations.product([c, multiplier], [o])
+        else:
+            relations.same(w_out, o)
+            self._couple_groups(relations, node)
+        numbers = Action.LINEAR if self.group == 1 else Action.SCALE
+        for bias in node.operands[2:]:
+            relations.same(relations.axis(bias, 0), o, Action.COUPLED | Action.SHIFT | numbers)
+        relations.spatial(x, w, y)
+        if len(node.operands) < 3:
+            relations.free(Action.SHIFT, o)  # it can be given a bias
+        if any(self.pads):
+            relations.pin(c, "zero padding", Action.SHIFT)
+        elif all(v.is_constant for v in node.operands[1:]):
+            relations.free(Action.SHIFT, c)  # the bias makes up for it
+
+    def _couple_groups(self, relations: Relations, node: Node) -> None:
+        """Groups go together; weights that nothing else reads take any factors of both sides."""
+        x, w, y = node.operands[0], node.operands[1], node.output
+        c, o = relations.axis(x, 1), relations.axis(y, 1)
+        outputs, inputs = w.shape[:2]
+        per = outputs // self.group
+        if inputs == 1:
+            relations.product([c, relations.virtual("multiplier", per)], [o])
         else:
             groups = relations.virtual("groups", self.group)
-            relations.product([c], [groups, w_in])
-            relations.product([o], [groups, relations.virtual("outputs", w.shape[0] // self.group)])
+            relations.product([c], [groups, relations.axis(w, 1)])
+            relations.product([o], [groups, relations.virtual("outputs", per)])
             relations.contract(node, 0, c)
-        for bias in node.operands[2:]:
-            relations.same(relations.axis(bias, 0), o)
-        relations.spatial(x, w, y)
+        if w.is_constant and len(w.uses) == 1:
+            made, read = (relations.virtual(n, outputs * inputs) for n in ("made", "read"))
+            first = np.arange(outputs)[:, None] // per * inputs
+            relations.index(o, np.repeat(np.arange(outputs), inputs), made, Action.SCALE)
+            relations.index(c, (first + np.arange(inputs)).ravel(), read, Action.SCALE)
+            elements = relations.elements(w)
+            relations.balance(Action.SCALE, (made, -1), (read, 1), (elements, 1))
 
 
 @dataclass(frozen=True)
@@ -172,16 +196,20 @@ class ConvTranspose(Op):
         x, w, y = node.operands[0], node.operands[1], node.output
         c, o = relations.axis(x, 1), relations.axis(y, 1)
         w_in, w_out = relations.axis(w, 0), relations.axis(w, 1)
-        relations.same(c, w_in)
+        relations.dual(c, w_in)
+        numbers = Action.LINEAR if self.group == 1 else Action.SCALE
         if self.group == 1:
-            relations.same(w_out, o)
+            relations.same(w_out, o, Action.COUPLED | numbers)
         else:
             groups = relations.virtual("groups", self.group)
+            relations.pin(groups, "groups of a transposed convolution", Action.SCALE)
             relations.product([c], [groups, relations.virtual("inputs", w.shape[0] // self.group)])
-            relations.product([o], [groups, w_out])
+            relations.product([o], [groups, w_out], Action.COUPLED | numbers)
         relations.contract(node, 0, c)
         for bias in node.operands[2:]:
-            relations.same(relations.axis(bias, 0), o)
+            relations.same(relations.axis(bias, 0), o, Action.COUPLED | Action.SHIFT | numbers)
+        if len(node.operands) < 3:
+            relations.free(Action.SHIFT, o)  # it can be given a bias
         relations.spatial(x, w, y)
 
 
@@ -207,16 +235,19 @@ class MatMul(Op):
     def couple(self, relations: Relations, node: Node) -> None:
         left, right = (relations.axes(v) for v in node.operands)
         out = relations.axes(node.output)
-        relations.same(left[-1], right[max(len(right) - 2, 0)])
+        relations.dual(left[-1], right[max(len(right) - 2, 0)])
         relations.contract(node, 0, left[-1])
+        if len(left) > 1 and len(right) == 2 and node.operands[1].is_constant:
+            relations.free(Action.SHIFT, left[-1])  # a bias behind it makes up for it
         if len(right) > 1:
-            relations.same(right[-1], out[-1])
+            relations.same(right[-1], out[-1], Action.COUPLED | Action.LINEAR)
             out = out[:-1]
         if len(left) > 1:
-            relations.same(left[-2], out[-1])
+            relations.same(left[-2], out[-1], Action.COUPLED | Action.LINEAR)
             out = out[:-1]
         relations.aligned(left[:-2], out)
         relations.aligned(right[:-2], out)
+        relations.multiplied((left[:-2], right[:-2]), out, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -258,8 +289,17 @@ class Gemm(Op):
         m, k = a[:: -1 if self.trans_a else 1]
         k2, n = b[:: -1 if self.trans_b else 1]
         rows, columns = relations.axes(node.output)
-        for pair in ((m, rows), (k, k2), (n, columns)):
-            relations.same(*pair)
+        relations.dual(k, k2)
         relations.contract(node, 0, k)
-        for bias in node.operands[2:]:
-            relations.broadcast(bias, node.output)
+        relations.same(m, rows)
+        relations.same(n, columns)
+        biases = [relations.axes(v) for v in node.operands[2:]]
+        for bias in biases:
+            relations.aligned(bias, [rows, columns])
+        relations.together([[m, n], *biases], [rows, columns], Action.LINEAR)
+        if all(v.is_constant for v in node.operands[1:]) and self.beta:
+            relations.free(Action.SHIFT, k)  # the bias makes up for it
+        if not biases:
+            relations.free(Action.SHIFT, columns)  # it can be given a bias
+        elif self.beta == 1:
+            relations.together(biases, [rows, columns], Action.SHIFT)

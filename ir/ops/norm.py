@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import Array, TensorType
 from .base import Op, Operands, given, normal_axis, operand, optional
 
@@ -33,9 +34,26 @@ class Norm(Op):
         x = node.operands[0]
         relations.broadcast(x, node.output)
         for k in self.statistic(x.type.rank):
-            relations.pin(relations.axis(x, k), f"{self.name} statistic", permutable=True)
+            why = f"{self.name} statistic"
+            relations.pin(relations.axis(x, k), why, ~Action.PERMUTE)
+            relations.pin(relations.axis(node.output, k), why, Action.ROTATE)
         for weight in node.operands[1:]:
             relations.broadcast(weight, node.output)
+        self.absorb(relations, node)
+
+    def absorb(self, relations: Relations, node: Node) -> None:
+        """State that scale and bias, operands 1 and 2, take what happens to the result."""
+        y = relations.axes(node.output)
+        weights = [relations.axes(v) for v in node.operands[1:]]
+        relations.together(weights, y, Action.SCALE)
+        relations.together(weights[1:], y, Action.SHIFT)
+
+    def affine(self, relations: Relations, node: Node) -> None:
+        """The same of weights whose only axis is that of the channels, axis 1."""
+        after = relations.axis(node.output, 1)
+        scale, bias = (relations.axis(v, 0) for v in node.operands[1:3])
+        relations.same(scale, after, Action.COUPLED | Action.SCALE)
+        relations.same(bias, after, Action.COUPLED | Action.SCALE | Action.SHIFT)
 
 
 @dataclass(frozen=True)
@@ -64,9 +82,15 @@ class BatchNormalization(Norm):
         return [np.add(np.multiply(np.subtract(x, mean), factor), bias)]
 
     def couple(self, relations: Relations, node: Node) -> None:
-        relations.broadcast(node.operands[0], node.output)
-        for weight in node.operands[1:]:
-            relations.same(relations.axis(weight, 0), relations.axis(node.output, 1))
+        x, y = node.operands[0], node.output
+        relations.broadcast(x, y)
+        before, after = relations.axis(x, 1), relations.axis(y, 1)
+        scale, bias, mean, variance = (relations.axis(v, 0) for v in node.operands[1:])
+        for weight in (scale, bias, mean, variance):
+            relations.same(weight, after)
+        relations.same(mean, before, Action.SCALE | Action.SHIFT)
+        relations.same(bias, after, Action.SCALE | Action.SHIFT)
+        relations.balance(Action.SCALE, (after, -1), (scale, 1), (before, 1))
 
 
 @dataclass(frozen=True)
@@ -85,9 +109,8 @@ class InstanceNormalization(Norm):
         x = node.operands[0]
         relations.broadcast(x, node.output)
         for k in range(2, x.type.rank):
-            relations.pin(relations.axis(x, k), "InstanceNormalization statistic", permutable=True)
-        for weight in node.operands[1:]:
-            relations.same(relations.axis(weight, 0), relations.axis(node.output, 1))
+            relations.pin(relations.axis(x, k), "InstanceNormalization statistic", ~Action.PERMUTE)
+        self.affine(relations, node)
 
 
 @dataclass(frozen=True)
@@ -111,9 +134,8 @@ class GroupNormalization(Norm):
         inner = relations.virtual("group", size)
         relations.product([channels], [relations.virtual("groups", self.num_groups), inner])
         for axis in (inner, *relations.axes(x)[2:]):
-            relations.pin(axis, "GroupNormalization statistic", permutable=True)
-        for weight in node.operands[1:]:
-            relations.same(relations.axis(weight, 0), channels)
+            relations.pin(axis, "GroupNormalization statistic", ~Action.PERMUTE)
+        self.affine(relations, node)
 
 
 @dataclass(frozen=True)
@@ -155,9 +177,20 @@ class RMSNormalization(Norm):
     def couple(self, relations: Relations, node: Node) -> None:
         x = node.operands[0]
         relations.broadcast(x, node.output)
-        for k in self.statistic(x.type.rank):
-            relations.contract(node, 0, relations.axis(x, k))
         relations.broadcast(node.operands[1], node.output)
+        self.absorb(relations, node)
+        axes = self.statistic(x.type.rank)
+        turns = len(axes) == 1 and _uniform(node.operands[1].data)
+        for k in axes:
+            before = relations.axis(x, k)
+            relations.contract(node, 0, before)
+            relations.pin(before, "RMSNormalization statistic", Action.SCALE | Action.SHIFT)
+            after = relations.axis(node.output, k)
+            if turns:
+                relations.same(before, after, Action.ROTATE)
+            else:
+                for axis in (before, after):
+                    relations.pin(axis, "RMSNormalization weight is not folded", Action.ROTATE)
 
 
 @dataclass(frozen=True)
@@ -236,6 +269,14 @@ class Hardmax(Norm):
         best = np.expand_dims(np.argmax(x, self.axis), self.axis)
         np.put_along_axis(y, best, x.dtype.type(1), self.axis)
         return [y]
+
+
+def _uniform(weight: Array | None) -> bool:
+    """Whether all elements are equal, up to the rounding of a product."""
+    if weight is None or not weight.size:
+        return False
+    spread = float(weight.max()) - float(weight.min())
+    return spread <= 4 * float(np.finfo(weight.dtype).eps) * float(np.abs(weight).max())
 
 
 def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:

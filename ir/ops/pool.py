@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import Array, TensorType
 from .base import Op, Operands, ends, given, operand, tap_of, window_output
 from .dims import window
@@ -27,6 +28,11 @@ class Pool(Op):
     pads: tuple[int, ...] = (0, 0, 0, 0)
     dilations: tuple[int, ...] = (1, 1)
     ceil_mode: bool = False
+
+    @property
+    def commutes(self) -> Action:
+        """With which actions on channels."""
+        return Action.COUPLED
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x, n = operand(ins, 0).type, len(self.kernel)
@@ -59,12 +65,17 @@ class Pool(Op):
     def couple(self, relations: Relations, node: Node) -> None:
         x, y = node.operands[0], node.output
         for k in range(2):
-            relations.same(relations.axis(x, k), relations.axis(y, k))
+            relations.same(relations.axis(x, k), relations.axis(y, k), self.commutes)
         relations.spatial(x, y)
 
 
 class MaxPool(Pool):
     """Greatest element under each window; padding never wins."""
+
+    @property
+    def commutes(self) -> Action:
+        """Order is kept."""
+        return Action.COUPLED | Action.SCALE | Action.SHIFT
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)
@@ -84,6 +95,12 @@ class AveragePool(Pool):
     """
 
     count_include_pad: bool = False
+
+    @property
+    def commutes(self) -> Action:
+        """Means are linear; zeros that count do not move with the others."""
+        zeros = self.count_include_pad and any(self.pads)
+        return Action.COUPLED | Action.LINEAR if zeros else Action.ALL
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x, n = given(ins).astype(np.float64), len(self.kernel)
@@ -116,6 +133,9 @@ class LpPool(Pool):
 class GlobalPool(Op):
     """A reduction of all spatial axes to 1."""
 
+    commutes: ClassVar[Action] = Action.COUPLED
+    """With which actions on channels."""
+
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
         if x.rank < 3:
@@ -125,17 +145,19 @@ class GlobalPool(Op):
     def couple(self, relations: Relations, node: Node) -> None:
         for k, axis in enumerate(relations.axes(node.operands[0])):
             if k < 2:
-                relations.same(axis, relations.axis(node.output, k))
+                relations.same(axis, relations.axis(node.output, k), self.commutes)
             else:
                 self.over(relations, node, axis)
 
     def over(self, relations: Relations, node: Node, axis: Axis) -> None:
         """State what becomes of a spatial axis."""
-        relations.pin(axis, "spatial position", permutable=True)
+        relations.pin(axis, "spatial position", ~Action.PERMUTE)
 
 
 class GlobalAveragePool(GlobalPool):
     """Mean over all spatial axes, summed in float64."""
+
+    commutes = Action.ALL
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)
@@ -148,6 +170,8 @@ class GlobalAveragePool(GlobalPool):
 
 class GlobalMaxPool(GlobalPool):
     """Greatest element over all spatial axes."""
+
+    commutes = Action.COUPLED | Action.SCALE | Action.SHIFT
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         x = given(ins)

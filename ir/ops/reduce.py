@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from scipy import special
 
+from ..coupling.action import Action
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, normal_axis, operand
 from .dims import known
@@ -26,6 +27,9 @@ class Reduce(Op):
     keepdims: bool = True
     sums: ClassVar[bool] = False
     """Whether zeros do not count (but for the divisor of a mean)."""
+
+    commutes: ClassVar[Action] = Action.COUPLED
+    """With which actions on the channels of the axes that stay."""
 
     def infer(self, ins: Operands) -> list[TensorType]:
         x = operand(ins, 0).type
@@ -55,18 +59,20 @@ class Reduce(Op):
         x = node.operands[0]
         axes = self._axes(x.type.rank)
         kept = [a for k, a in enumerate(relations.axes(x)) if k not in axes]
-        relations.product(kept, relations.axes(node.output))
+        relations.product(kept, relations.axes(node.output), self.commutes)
         for k in axes:
+            relations.pin(relations.axis(x, k), "summed over", Action.VALUES)
             if self.sums:
                 relations.contract(node, 0, relations.axis(x, k))
             else:
-                relations.pin(relations.axis(x, k), self.name, permutable=True)
+                relations.pin(relations.axis(x, k), self.name, ~Action.PERMUTE)
 
 
 class ReduceMean(Reduce):
     """Mean."""
 
     sums = True
+    commutes = Action.ALL
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.mean(x, axes, keepdims=self.keepdims))
@@ -76,6 +82,7 @@ class ReduceSum(Reduce):
     """Sum."""
 
     sums = True
+    commutes = Action.COUPLED | Action.LINEAR
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.sum(x, axes, keepdims=self.keepdims))
@@ -84,12 +91,16 @@ class ReduceSum(Reduce):
 class ReduceMax(Reduce):
     """Greatest element."""
 
+    commutes = Action.COUPLED | Action.SCALE | Action.SHIFT
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.max(x, axes, keepdims=self.keepdims, initial=_extreme(x, -1)))
 
 
 class ReduceMin(Reduce):
     """Least element."""
+
+    commutes = Action.COUPLED | Action.SCALE | Action.SHIFT
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.min(x, axes, keepdims=self.keepdims, initial=_extreme(x, 1)))

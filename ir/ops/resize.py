@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..coupling.action import Action
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, operand
 from .dims import known
@@ -181,4 +182,4 @@ class Resize(Op):
                 relations.pin(a, "spatial position")
                 relations.pin(b, "spatial position")
             else:
-                relations.same(a, b)
+                relations.same(a, b, Action.COUPLED | Action.LINEAR)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import types
+from ..coupling.action import Action
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, normal_axis, operand
-from .dims import known, plus, product, quotient
+from .dims import plus, product, quotient
 
 if TYPE_CHECKING:
     from ..coupling.relations import Relations
@@ -39,8 +40,16 @@ def static_shape(
     return tuple(int(d) for d in given(ins, index))
 
 
+class Reshaping(Op):
+    """The same elements in the same order, in another shape."""
+
+    def couple(self, relations: Relations, node: Node) -> None:
+        x, y = node.operands[0], node.output
+        relations.product(relations.axes(x), relations.axes(y), Action.ALL)
+
+
 @dataclass(frozen=True)
-class Reshape(Op):
+class Reshape(Reshaping):
     """The same elements in another shape: 0 keeps the axis of the operand, -1 is what is left.
 
     With ``allowzero`` 0 means zero.  Operands: x, shape (if it is not constant).
@@ -77,11 +86,11 @@ class Reshape(Op):
         if len(node.operands) > 1:
             relations.pin_all(node, "reshaped by data")
         else:
-            relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
+            super().couple(relations, node)
 
 
 @dataclass(frozen=True)
-class Flatten(Op):
+class Flatten(Reshaping):
     """A matrix: the axes before ``axis`` and those from it on."""
 
     axis: int = 1
@@ -98,9 +107,6 @@ class Flatten(Op):
 
     def _at(self, rank: int) -> int:
         return rank if self.axis == rank else normal_axis(self.axis, rank)
-
-    def couple(self, relations: Relations, node: Node) -> None:
-        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
 
 
 @dataclass(frozen=True)
@@ -120,11 +126,12 @@ class Transpose(Op):
 
     def couple(self, relations: Relations, node: Node) -> None:
         for k, axis in enumerate(self.perm):
-            relations.same(relations.axis(node.operands[0], axis), relations.axis(node.output, k))
+            before, after = relations.axis(node.operands[0], axis), relations.axis(node.output, k)
+            relations.same(before, after, Action.ALL)
 
 
 @dataclass(frozen=True)
-class Squeeze(Op):
+class Squeeze(Reshaping):
     """Take out ``axes``, all of length 1 (None: every such axis)."""
 
     axes: tuple[int, ...] | None = None
@@ -145,12 +152,9 @@ class Squeeze(Op):
             return tuple(i for i, d in enumerate(shape) if d == 1)
         return tuple(normal_axis(a, len(shape)) for a in self.axes)
 
-    def couple(self, relations: Relations, node: Node) -> None:
-        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
-
 
 @dataclass(frozen=True)
-class Unsqueeze(Op):
+class Unsqueeze(Reshaping):
     """Put axes of length 1 where the result's ``axes`` are."""
 
     axes: tuple[int, ...] = ()
@@ -166,9 +170,6 @@ class Unsqueeze(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         return [np.expand_dims(given(ins), self.axes)]
-
-    def couple(self, relations: Relations, node: Node) -> None:
-        relations.product(relations.axes(node.operands[0]), relations.axes(node.output))
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Expand(Op):
         if len(node.operands) > 1:
             relations.pin_all(node, "expanded by data")
         else:
-            relations.broadcast(node.operands[0], node.output)
+            relations.broadcast(node.operands[0], node.output, Action.ALL)
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,8 @@ class Tile(Op):
         x, y = node.operands[0], node.output
         for k, n in enumerate(self.repeats):
             copies = relations.virtual("copies", n)
-            relations.product([copies, relations.axis(x, k)], [relations.axis(y, k)])
+            relations.pin(copies, "copies", Action.VALUES)
+            relations.product([copies, relations.axis(x, k)], [relations.axis(y, k)], Action.ALL)
 
 
 @dataclass(frozen=True)
@@ -346,55 +348,3 @@ class Range(Op):
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         start, limit, delta = (given(ins, i) for i in range(3))
         return [np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype)]
-
-
-@dataclass(frozen=True)
-class DepthToSpace(Op):
-    """Channels to blocks of pixels; ``mode`` ``DCR`` or ``CRD``."""
-
-    blocksize: int = 1
-    mode: str = "DCR"
-
-    def infer(self, ins: Operands) -> list[TensorType]:
-        x, b = operand(ins, 0).type, self.blocksize
-        if x.rank != 4 or known(x.shape[1]) % (b * b):
-            raise ValueError(f"{x} has no {b * b} channels per block")
-        n, c, h, w = x.shape
-        return [TensorType(x.dtype, (n, known(c) // (b * b), product((b, h)), product((b, w))))]
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x, b = given(ins), self.blocksize
-        n, c, h, w = x.shape
-        if self.mode == "DCR":
-            y = x.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
-        else:
-            y = x.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
-        return [y.reshape(n, c // (b * b), h * b, w * b)]
-
-    def couple(self, relations: Relations, node: Node) -> None:
-        relations.blocks(node.operands[0], node.output, self.blocksize, first=self.mode == "DCR")
-
-
-@dataclass(frozen=True)
-class SpaceToDepth(Op):
-    """Blocks of pixels to channels; ``mode`` ``DCR`` or ``CRD``."""
-
-    blocksize: int = 1
-    mode: str = "DCR"
-
-    def infer(self, ins: Operands) -> list[TensorType]:
-        x, b = operand(ins, 0).type, self.blocksize
-        if x.rank != 4 or known(x.shape[2]) % b or known(x.shape[3]) % b:
-            raise ValueError(f"{x} is not made of blocks of {b} pixels")
-        n, c, h, w = x.shape
-        return [TensorType(x.dtype, (n, product((b * b, c)), known(h) // b, known(w) // b))]
-
-    def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        x, b = given(ins), self.blocksize
-        n, c, h, w = x.shape
-        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
-        y = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
-        return [y.reshape(n, c * b * b, h // b, w // b)]
-
-    def couple(self, relations: Relations, node: Node) -> None:
-        relations.blocks(node.output, node.operands[0], self.blocksize, first=True)

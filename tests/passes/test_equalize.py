@@ -90,6 +90,19 @@ def test_a_product_behind_a_scan_takes_up_factors() -> None:
 
 def test_what_others_read_is_not_scaled() -> None:
     b = scan_net(last=True)
+    equalized = b.graph.copy()
+    assert Equalize().apply(equalized, Context(calibration=b.feeds(4)))["rewrites"] == 2
+    assert equalized.outputs[1].producer.op.name == "SelectiveScan"
+    (feed,) = b.feeds(1)
+    for name, array in evaluate(b.graph, feed).items():
+        apart = np.abs(evaluate(equalized, feed)[name] - array).max()
+        assert apart <= 1e-5 * np.abs(array).max()
+
+
+def test_a_product_that_takes_up_nothing_goes() -> None:
+    b = scan_net()
+    only = b.op("Softmax", b.graph.nodes[-2].output)
+    b.done(only)
     assert Equalize().apply(b.graph, Context(calibration=b.feeds(4)))["rewrites"] == 0
     assert "Mul" not in {n.op.name for n in b.graph.nodes}
 

@@ -24,6 +24,7 @@ class Maps:
             self.conv, self.pointwise, self.depthwise, self.multiplied, self.grouped, self.norm,
             self.group_norm, self.residual, self.concat, self.split, self.shuffle, self.squeeze,
             self.activation, self.slice, self.pad, self.deconv, self.shifted, self.deep,
+            self.weighed, self.homogeneous, self.difference, self.blurred, self.border,
         )  # fmt: skip
 
     def grow(self, steps: int) -> Graph:
@@ -107,6 +108,31 @@ class Maps:
     def shifted(self, x: Value) -> Value:
         return self.b.op("Add", x, self.b.normal(x.shape[1], 1, 1))
 
+    def weighed(self, x: Value) -> Value:
+        return self.b.op(self.one(("Mul", "Div")), x, self.b.const(self.positive(x), "w"))
+
+    def positive(self, x: Value) -> np.ndarray:
+        return self.rng.uniform(0.5, 2, (x.shape[1], 1, 1))
+
+    def homogeneous(self, x: Value) -> Value:
+        if self.rng.random() < 0.3:
+            return self.b.op("Clip", x, min=0.0)
+        return self.b.op(self.one(("LeakyRelu", "Abs", "Neg", "Relu")), x)
+
+    def difference(self, x: Value) -> Value:
+        equal = [v for v in self.values if v.shape == x.shape]
+        return self.b.op(self.one(("Sub", "Max", "Min")), x, self.one(equal))
+
+    def blurred(self, x: Value) -> Value:
+        name = self.one(("AveragePool", "MaxPool"))
+        extra = {"count_include_pad": self.rng.random() < 0.5} if name == "AveragePool" else {}
+        return self.b.op(name, x, kernel=(3, 3), pads=(1, 1, 1, 1), **extra)
+
+    def border(self, x: Value) -> Value:
+        """A border of zeros that a convolution without padding takes off again."""
+        y = self.b.op("Pad", x, pads=(0, 0, 1, 1, 0, 0, 1, 1))
+        return self.b.op("Conv", y, self.b.normal(self.one(CHANNELS), x.shape[1], 3, 3))
+
     def deep(self, x: Value) -> Value:
         y = self.b.op("SpaceToDepth", x, blocksize=2)
         return self.b.op("DepthToSpace", y, blocksize=2, mode="DCR")
@@ -124,6 +150,30 @@ def transformer(seed: int) -> Graph:
         x = b.op("Add", x, attention(b, _rms(b, x), kv, rep, dim, width))
         x = b.op("Add", x, _glu(b, _rms(b, x), int(rng.choice((4, 6, 10))), width))
     return b.done(b.op("MatMul", x, b.op("Transpose", embedding, perm=(1, 0))))
+
+
+def encoder(seed: int) -> Graph:
+    """Layer norms, attention with separate projections, a ReLU between two layers with biases."""
+    rng = np.random.default_rng(seed)
+    b = Builder((1, 5, 3), seed, "float64")
+    heads, dim = int(rng.choice((1, 2, 3))), int(rng.choice((2, 4)))
+    width, inner = int(rng.choice((6, 8))), int(rng.choice((5, 9)))
+    x = b.op("Add", b.op("MatMul", b.x, b.normal(3, width)), b.normal(5, width))
+    for _ in range(int(rng.integers(1, 3))):
+        x = b.op("Add", x, attention(b, _layer_norm(b, x), heads, 1, dim, width))
+        hidden = b.op(
+            str(rng.choice(("Relu", "Gelu", "Identity"))), _biased(b, _layer_norm(b, x), inner)
+        )
+        x = b.op("Add", x, _biased(b, hidden, width))
+    return b.done(_biased(b, _layer_norm(b, x), 4))
+
+
+def _layer_norm(b: Builder, x: Value) -> Value:
+    return b.op("LayerNormalization", x, b.normal(x.shape[-1], scale=1.0), b.normal(x.shape[-1]))
+
+
+def _biased(b: Builder, x: Value, width: int) -> Value:
+    return b.op("Add", b.op("MatMul", x, b.normal(x.shape[-1], width)), b.normal(width))
 
 
 def _rms(b: Builder, x: Value) -> Value:

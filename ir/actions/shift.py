@@ -1,0 +1,115 @@
+"""Adding a number to every channel: what a producer's bias adds, its consumers' biases take off."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..coupling import Sites
+from ..errors import PassError
+from ..graph import Graph, Node, Value
+from ..ops.elementwise import Add
+from ..ops.nn import Conv, ConvTranspose, Gemm, MatMul
+from ..types import Array
+
+
+def shift(sites: Sites, amount: Array) -> Graph:
+    """A copy of the analysed graph with shifted channels; its function is the same.
+
+    ``amount`` (``[count]``) is what is added to each component of ``Sites(graph, Action.SHIFT)``
+    where its site has the power 1.  Layers that have no bias get one where they need it.
+    ``PassError`` if a component that must stay moves, or an amount is not finite.
+    """
+    if not np.isfinite(amount).all():
+        raise PassError("channels are shifted by finite amounts only")
+    sites.check(amount != 0)
+    amounts = sites.spread(amount)
+    graph = sites.graph.copy()
+    nodes = list(graph.nodes)
+    for value in sites.graph.constants:
+        data = shifted(sites, value, np.asarray(value.data), amounts)
+        if data is not value.data:
+            graph.assign(graph[value.name], data)
+    for old, new in zip(sites.graph.nodes, nodes, strict=True):
+        change = _missing(sites, old, amounts)
+        if change.any():
+            _add_bias(graph, new, change)
+    return graph
+
+
+def shifted(sites: Sites, value: Value, data: Array, amounts: Array) -> Array:
+    """``data`` with what ``amounts`` (of ``Sites.spread``) add to a value."""
+    out = data
+    for axis in range(value.type.rank if value.type.is_float else 0):
+        added = sites.along(value, axis, amounts)
+        if added.any():
+            shape = [-1 if k == axis else 1 for k in range(data.ndim)]
+            out = np.add(out, added.reshape(shape))
+    return out.astype(data.dtype, copy=False)
+
+
+def _missing(sites: Sites, node: Node, amounts: Array) -> Array:
+    """What a layer's bias must add: what its result is shifted by, less what its input brings."""
+    op = node.op
+    if not isinstance(op, Conv | ConvTranspose | Gemm | MatMul):
+        return np.zeros(1)
+    x, w, y = node.operands[0], node.operands[1], node.output
+    brought = sites.along(x, _summed(op, x), amounts)
+    change = np.zeros(1)
+    if brought.any():
+        change = -_response(op, brought, np.asarray(w.data, np.float64))
+    if len(node.operands) == 2 and not isinstance(op, MatMul):
+        change = change + sites.along(y, 1, amounts)
+    return change
+
+
+def _summed(op: Conv | ConvTranspose | Gemm | MatMul, x: Value) -> int:
+    """The axis of the input that a layer sums over."""
+    if isinstance(op, Conv | ConvTranspose):
+        return 1
+    return 0 if isinstance(op, Gemm) and op.trans_a else x.type.rank - 1
+
+
+def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array) -> Array:
+    """What an unpadded layer makes of inputs that are ``brought`` everywhere; ``[outputs]``."""
+    if isinstance(op, Conv):
+        reach = [d * (k - 1) + 1 for d, k in zip(op.dilations, w.shape[2:], strict=True)]
+        x = np.broadcast_to(brought.reshape(1, -1, *(1,) * len(reach)), (1, len(brought), *reach))
+    else:
+        x = brought[:, None] if isinstance(op, Gemm) and op.trans_a else brought[None]
+    return op.eval([x, w])[0].ravel()
+
+
+def _add_bias(graph: Graph, node: Node, change: Array) -> None:
+    """Let a layer's results be ``change`` more, by a bias of its own."""
+    if isinstance(node.op, MatMul):
+        _add_behind(graph, node, change)
+        return
+    dtype = node.output.type.dtype
+    if len(node.operands) == 2:
+        bias = graph.constant(change.astype(dtype), f"{node.output.name}.bias")
+        graph.set_inputs(node, [*node.operands, bias])
+        return
+    if isinstance(node.op, Gemm):
+        change = change / node.op.beta
+    old = node.operands[2]
+    bias = graph.constant(np.add(np.asarray(old.data), change).astype(dtype), old.name)
+    graph.set_inputs(node, [*node.operands[:2], bias])
+
+
+def _add_behind(graph: Graph, node: Node, change: Array) -> None:
+    """The bias of a product of matrices is the constant that is added behind it, else a new one."""
+    y = node.output
+    behind = graph.sole_use(y)
+    if behind is not None and isinstance(behind.op, Add):
+        own = [v for v in behind.operands if v is not y]
+        if own and own[0].is_constant and own[0].type.shape[-1:] == change.shape:
+            moved = np.add(np.asarray(own[0].data), change).astype(y.type.dtype)
+            bias = graph.constant(moved, own[0].name)
+            graph.set_inputs(behind, [v if v is y else bias for v in behind.operands])
+            return
+    at = graph.index(node) + 1
+    bias = graph.constant(change.astype(y.type.dtype), f"{y.name}.bias")
+    later = graph.nodes[at] if at < len(graph.nodes) else None
+    added = graph.add(Add(), [y, bias], names=[f"{y.name}.shifted"], before=later)
+    graph.replace(y, added.output)
+    graph.set_inputs(added, [y, bias])

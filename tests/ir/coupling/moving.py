@@ -1,0 +1,86 @@
+"""Whether scaled, shifted or rotated channels leave a network what it was, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from qc.ir import Graph
+from qc.ir.actions import rotate, scale, shift
+from qc.ir.actions.rotate import rotated
+from qc.ir.actions.scale import scaled
+from qc.ir.actions.shift import shifted
+from qc.ir.coupling import Action, Site, Sites
+from qc.ir.coupling.shuffles import shuffles
+from qc.ir.evaluate import evaluate
+from qc.ir.ops import MatMul
+from qc.ir.verify import verify
+
+Arrays = dict[str, np.ndarray]
+ACTIONS = (Action.SCALE, Action.SHIFT, Action.ROTATE)
+
+
+class Move:
+    """Random numbers for some sites: the graph that has them, and what they make of a tensor."""
+
+    def __init__(
+        self, sites: Sites, some: Iterable[Site], rng: np.random.Generator, octaves: bool = False
+    ) -> None:
+        self.sites, some = sites, list(some)
+        self.amount = np.zeros(sites.count)
+        self.turns = []
+        for site in some:
+            drawn = rng.uniform(-2, 2, len(site))
+            self.amount[site.channels] = np.rint(drawn) if octaves else drawn
+            self.turns.append((site, np.linalg.qr(rng.standard_normal((len(site),) * 2))[0]))
+
+    def graph(self) -> Graph:
+        """Amounts are logarithms of factors: from 1/4 to 4."""
+        if self.sites.action is Action.SCALE:
+            return scale(self.sites, np.exp2(self.amount))
+        if self.sites.action is Action.SHIFT:
+            return shift(self.sites, self.amount)
+        return rotate(self.sites, self.turns)
+
+    def of(self, name: str, data: np.ndarray) -> np.ndarray:
+        """What a value is to become."""
+        value = self.sites.graph[name]
+        if self.sites.action is Action.ROTATE:
+            return rotated(self.sites, value, data, self.turns)
+        apply = scaled if self.sites.action is Action.SCALE else shifted
+        return apply(self.sites, value, data, self.sites.spread(self.amount))
+
+
+def apart(move: Move, feed: Arrays, before: Arrays | None = None) -> tuple[float, float]:
+    """Greatest difference of any output, and of any tensor from what it is to become.
+
+    Each over the greatest magnitude of the tensor.  Products of matrices do not count where shifts
+    are made up for behind them, nor the inside of shuffles where they are scaled.
+    """
+    graph, changed = move.sites.graph, move.graph()
+    verify(changed)
+    hidden = set()
+    if move.sites.action is Action.SHIFT:
+        hidden = {node.output.name for node in graph.nodes if isinstance(node.op, MatMul)}
+    if move.sites.action is Action.SCALE:
+        hidden = {v.name for shuffle in shuffles(graph) for v in shuffle.inner}
+    results = (v for node in graph.nodes for v in node.outputs)
+    names = [v.name for v in results if v.type.is_float and v.name not in hidden]
+    before = evaluate(graph, feed, names) if before is None else before
+    after = evaluate(changed, feed, names)
+    outputs = [v.name for v in graph.outputs if v.name in before]
+    return (
+        max((relative(before[n], after[n]) for n in outputs), default=0.0),
+        max(relative(move.of(n, before[n].astype(np.float64)), after[n]) for n in names),
+    )
+
+
+def relative(expected: np.ndarray, found: np.ndarray) -> float:
+    """Greatest difference over the greatest magnitude; infinities must be where they were."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(found)) or not finite.any():
+        return 0.0 if np.array_equal(expected, found) else np.inf
+    scale = float(np.abs(expected[finite]).max()) + 1e-30
+    return float(np.abs(expected[finite] - found[finite]).max()) / scale
