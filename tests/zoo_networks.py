@@ -34,7 +34,9 @@ def network(name: str) -> Graph:
 
 
 def _shown(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
-    """A batch of one, sequences of 128."""
+    """A batch of one, sequences of 128; windows of 576 samples for Silero's VAD."""
+    if {"input", "state"} <= {s.name for s in specs}:
+        return {"input": [1, 576], "state": [2, 1, 128]}
     return {
         s.name: [d if isinstance(d, int) else (1, 128)[i > 0] for i, d in enumerate(s.shape)]
         for s in specs

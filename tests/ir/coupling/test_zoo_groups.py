@@ -28,6 +28,7 @@ EXPECTED = {
     "mobilenet_v2_1.0_224_quant_deq": (25, 9128),
     "resnet20_cifar10": (12, 400),
     "resnet8_fp32": (6, 224),
+    "silero_vad_16k_op15": (5, 513),
     "squeezenet1.0_imagenet_fp32": (25, 2944),
     "stories260k_T128": (26, 1014),
     "vit_cifar10": (18, 1752),
