@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import scoring
-from .compiler import Data, Job, compile_to
+from .compiler import compile_to
 from .data import Dataset
 from .ir.errors import BackendError
 from .ir.evaluate import evaluate as reference
 from .ir.graph import Graph
 from .ir.types import Array
+from .job import Data, Job
 from .loading import Source
 from .loading import load as load_model
 from .models import open_model

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
@@ -22,10 +22,10 @@ from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.ops.quantize import Quantize
-from .ir.types import Array
+from .job import Job
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
-from .loading import Source, load_concrete
+from .loading import load_concrete
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
 from .passes.ledger import Ledger
@@ -39,7 +39,6 @@ from .targets import load as load_target
 from .tuning import (
     HERE,
     TEMPLATES,
-    Where,
     check_searcher,
     check_writable,
     database_path,
@@ -54,30 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Data = str | Path | Iterable[Mapping[str, Array]]
 QDQ_MODEL = "model.qdq.onnx"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to compile, how, and what to judge it by; the fields are the command line's options."""
-
-    model: Source
-    target: str | Path | Target = "host"
-    recipe: str | None = None
-    calibration: Data | None = None
-    evaluation: str | Path | None = None
-    max_drop: float | None = None
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    keep_float: Sequence[str] = ()
-    preprocess: str | Path | None = None
-    seed: int = 0
-    options: Mapping[str, object] = field(default_factory=dict)
-    verify: bool = False
-    database: str | Path | None = None
-    tune: float | None = None
-    where: Where = HERE
-    searcher: str = TEMPLATES
 
 
 @dataclass
@@ -105,7 +81,7 @@ def compile_to(
     target.check_available()
     check_linkers(target)
     path = database_path(job.database)
-    measures = _measures(job, target)
+    measures = job.measures(target)
     if measures:
         check_writable(path)
         check_searcher(job.searcher, job.where)
@@ -142,18 +118,6 @@ def compile_to(
     return report
 
 
-def _measures(job: Job, target: Target) -> bool:
-    """Whether kernels are timed: to tune them, or since a pass works with times and they can be."""
-    if job.tune is not None:
-        return True
-    timed = any(one.timed for one in _recipe(job).passes)
-    return timed and (job.where != HERE or bool(measurer_here(target)))
-
-
-def _recipe(job: Job) -> Recipe:
-    return load_recipe(job.recipe or default_recipe(job.calibration is not None), job.options)
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A network after all passes, and what they ran with."""
@@ -168,7 +132,7 @@ class Prepared:
 
 def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prepared:
     """Load the network and run all passes; ``cost`` says what is faster in float."""
-    recipe = _recipe(job)
+    recipe = job.load_recipe()
     if recipe.needs_calibration and job.calibration is None:
         raise DataError(f"recipe {recipe.name!r} needs calibration data; give --calib DATA")
     show.start("load model")

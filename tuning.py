@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .backends.codegen.tuning.records import Database
     from .backends.codegen.tuning.search import Task
     from .backends.codegen.tuning.searchers import Searcher
-    from .compiler import Job
+    from .job import Job
 
 log = logging.getLogger(__name__)
 
