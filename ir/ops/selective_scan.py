@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
+from ..coupling.action import Action
 from ..types import Array, TensorType
 from .base import Op, Operands, given, operand, optional
 
@@ -89,3 +90,19 @@ class SelectiveScan(Op):
                 relations.same(relations.axis(origin, axis), relations.axis(value, k))
         relations.pin(relations.axis(node.operands[0], 1), "position in a sequence")
         relations.contract(node, 4, relations.axis(node.operands[4], 2))
+        self._scale(relations, node)
+
+    def _scale(self, relations: Relations, node: Node) -> None:
+        """The result and the states have the factors of ``u`` along D, states those of B along N.
+
+        C takes the inverse of those of B.  All else turns up in an exponent, a softplus or a gate.
+        """
+        u, _, _, rows, columns = node.operands[:5]
+        start = node.inputs[START] if len(node.inputs) > START else None
+        relations.same(relations.axis(u, 2), relations.axis(node.outputs[0], 2), Action.SCALE)
+        for state in (start, node.outputs[1]):
+            if state is not None:
+                relations.same(relations.axis(u, 2), relations.axis(state, 1), Action.SCALE)
+                relations.same(relations.axis(rows, 2), relations.axis(state, 2), Action.SCALE)
+        ends = (relations.axis(rows, 2), 1), (relations.axis(columns, 2), 1)
+        relations.balance(Action.SCALE, *ends)
