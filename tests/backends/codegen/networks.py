@@ -7,8 +7,8 @@ import numpy as np
 
 from qc.ir.graph import Graph, Value
 from qc.ir.ops import activation as act
+from qc.ir.ops import blocks, index, integer, logic, nn, norm, pool, resize, shape
 from qc.ir.ops import elementwise as ew
-from qc.ir.ops import index, integer, logic, nn, norm, pool, resize, shape
 from qc.ir.ops import reduce as red
 from qc.ir.ops.base import Op
 from qc.ir.ops.integer_resize import QResize
@@ -244,7 +244,7 @@ def movements(n: Net) -> None:
         nearest_mode="floor",
     )  # fmt: skip
     ops = [
-        twice, shape.DepthToSpace(2), shape.DepthToSpace(2, "CRD"), shape.SpaceToDepth(3),
+        twice, blocks.DepthToSpace(2), blocks.DepthToSpace(2, "CRD"), blocks.SpaceToDepth(3),
         index.Pad((0, 0, 1, 2, 0, 0, 2, 1), value=9),
         index.Pad((0, 0, 1, 2, 0, 0, 2, 1), "reflect"),
         index.Slice((1,), (9,), (2,), (2,)), index.Slice((-1,), (-(2**32),), (3,), (-1,)),
