@@ -32,13 +32,14 @@ class Classes:
 
     def __init__(self, relations: Relations, action: Action) -> None:
         union: nx.utils.UnionFind = nx.utils.UnionFind(relations.sizes)
-        for s in relations.sames:
-            if action in s.under:
-                union.union(s.left, s.right)
+        sames = [s for s in relations.sames if action in s.under]
+        for s in sames:
+            union.union(s.left, s.right)
         indices = [i for i in relations.indices if action in i.under]
         products = [p for p in relations.products if action in p.under]
         balances = [b for b in relations.balances if action in b.under]
-        related = {axis for i in indices for axis in (i.big, i.small)}
+        related = {axis for s in sames for axis in (s.left, s.right)}
+        related.update(axis for i in indices for axis in (i.big, i.small))
         related.update(axis for p in products for axis in (*p.left, *p.right))
         related.update(axis for b in balances for axis, _ in b.terms)
         numbers: dict[Axis, int] = {}

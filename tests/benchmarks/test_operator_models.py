@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from operator_models import Convolution, Model, Product, channels_last
 from peaks import peak_of
 
