@@ -8,8 +8,9 @@ import numpy as np
 
 from ..coupling import Coupling
 from ..errors import PassError
-from ..graph import Graph
+from ..graph import Graph, Value
 from ..types import Array
+from .rewritten import rewritten
 
 
 def permute(coupling: Coupling, source: Array) -> Graph:
@@ -24,16 +25,15 @@ def permute(coupling: Coupling, source: Array) -> Graph:
             raise PassError(f"channels of {group.name} must stay in their group")
         if group.fixed and np.any(taken != group.channels):
             raise PassError(f"channels of {group.name} cannot change places: {group.fixed}")
-    graph = coupling.graph.copy()
-    for value in coupling.graph.constants:
-        data = np.asarray(value.data)
-        for axis in range(value.type.rank):
-            order = _order(coupling.channels(value, axis), source)
-            if np.any(order != np.arange(len(order))):
-                data = np.take(data, order, axis)
-        if data is not value.data:
-            graph.assign(graph[value.name], data)
-    return graph
+    return rewritten(coupling.graph, lambda value, data: _permuted(coupling, value, data, source))
+
+
+def _permuted(coupling: Coupling, value: Value, data: Array, source: Array) -> Array:
+    for axis in range(value.type.rank):
+        order = _order(coupling.channels(value, axis), source)
+        if np.any(order != np.arange(len(order))):
+            data = np.take(data, order, axis)
+    return data
 
 
 def _order(factors: list[Array], source: Array) -> Array:

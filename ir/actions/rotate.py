@@ -10,6 +10,7 @@ from ..coupling import Site, Sites
 from ..errors import PassError
 from ..graph import Graph, Value
 from ..types import Array
+from .rewritten import rewritten
 
 ORTHOGONAL = 1e-6
 """How far the product of a matrix with its transpose may be from the identity."""
@@ -24,12 +25,7 @@ def rotate(sites: Sites, turns: Sequence[tuple[Site, Array]]) -> Graph:
     """
     for site, matrix in turns:
         _check(sites, site, matrix)
-    graph = sites.graph.copy()
-    for value in sites.graph.constants:
-        data = rotated(sites, value, np.asarray(value.data), turns)
-        if data is not value.data:
-            graph.assign(graph[value.name], data)
-    return graph
+    return rewritten(sites.graph, lambda value, data: rotated(sites, value, data, turns))
 
 
 def rotated(sites: Sites, value: Value, data: Array, turns: Sequence[tuple[Site, Array]]) -> Array:

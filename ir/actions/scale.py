@@ -9,6 +9,7 @@ from ..coupling.relations import FLAT
 from ..errors import PassError
 from ..graph import Graph, Value
 from ..types import Array
+from .rewritten import rewritten
 
 
 def scale(sites: Sites, factor: Array) -> Graph:
@@ -23,12 +24,7 @@ def scale(sites: Sites, factor: Array) -> Graph:
         raise PassError("channels are scaled by positive, finite factors only")
     sites.check(factor != 1)
     amounts = sites.spread(np.log2(factor))
-    graph = sites.graph.copy()
-    for value in sites.graph.constants:
-        data = scaled(sites, value, np.asarray(value.data), amounts)
-        if data is not value.data:
-            graph.assign(graph[value.name], data)
-    return graph
+    return rewritten(sites.graph, lambda value, data: scaled(sites, value, data, amounts))
 
 
 def scaled(sites: Sites, value: Value, data: Array, amounts: Array) -> Array:

@@ -10,6 +10,7 @@ from ..graph import Graph, Node, Value
 from ..ops.elementwise import Add
 from ..ops.nn import Conv, ConvTranspose, Gemm, MatMul
 from ..types import Array
+from .rewritten import rewritten
 
 
 def shift(sites: Sites, amount: Array) -> Graph:
@@ -23,13 +24,8 @@ def shift(sites: Sites, amount: Array) -> Graph:
         raise PassError("channels are shifted by finite amounts only")
     sites.check(amount != 0)
     amounts = sites.spread(amount)
-    graph = sites.graph.copy()
-    nodes = list(graph.nodes)
-    for value in sites.graph.constants:
-        data = shifted(sites, value, np.asarray(value.data), amounts)
-        if data is not value.data:
-            graph.assign(graph[value.name], data)
-    for old, new in zip(sites.graph.nodes, nodes, strict=True):
+    graph = rewritten(sites.graph, lambda value, data: shifted(sites, value, data, amounts))
+    for old, new in zip(sites.graph.nodes, list(graph.nodes), strict=True):
         change = _missing(sites, old, amounts)
         if change.any():
             _add_bias(graph, new, change)

@@ -23,36 +23,21 @@ from scipy.sparse.csgraph import connected_components
 from ..graph import Graph, Value
 from ..types import Array
 from .action import Action
-from .ids import Ids, Place
+from .ids import Channels, Ids
 from .relations import Relations
 from .stated import stated
 
 
 @dataclass(eq=False)
-class ChannelGroup:
+class ChannelGroup(Channels):
     """Coupled channels that occur in the same places; each can be acted on alone.
 
     ``channels`` are component numbers, ``pinned`` says why none can be deleted and ``fixed`` why
     none can be permuted (empty: they can).
     """
 
-    channels: Array
-    places: list[Place]
     pinned: str
     fixed: str
-
-    def __len__(self) -> int:
-        return len(self.channels)
-
-    @property
-    def weights(self) -> list[Place]:
-        """The places in constants of real numbers."""
-        return [p for p in self.places if p.value.is_constant and p.value.type.is_float]
-
-    @property
-    def name(self) -> str:
-        """The place of the first weight, else the first place."""
-        return str((self.weights or self.places)[0])
 
 
 @dataclass

@@ -32,6 +32,27 @@ class Place:
         return f"{self.value.name}.{axis}" + ("" if self.sole else f"/{self.factor}")
 
 
+@dataclass(eq=False)
+class Channels:
+    """Channels in the same places, by their component numbers."""
+
+    channels: Array
+    places: list[Place]
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    @property
+    def weights(self) -> list[Place]:
+        """The places in constants of real numbers."""
+        return [p for p in self.places if p.value.is_constant and p.value.type.is_float]
+
+    @property
+    def name(self) -> str:
+        """The place of the first weight, else the first place."""
+        return str((self.weights or self.places)[0])
+
+
 @dataclass(frozen=True)
 class Mark:
     """Ids to which the actions ``forbids`` cannot be done, and why."""

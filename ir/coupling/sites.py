@@ -23,7 +23,7 @@ from ..errors import PassError
 from ..graph import Graph, Value
 from ..types import Array
 from .action import Action
-from .ids import Ids, Place
+from .ids import Channels, Ids
 from .signed import Signed
 from .stated import stated
 
@@ -31,29 +31,14 @@ DONE = {Action.SCALE: "scaled", Action.SHIFT: "shifted", Action.ROTATE: "rotated
 
 
 @dataclass(eq=False)
-class Site:
+class Site(Channels):
     """Channels in the same places, for one action; each can take an amount of its own.
 
     ``channels`` are component numbers; ``why`` says why they must stay as they are (empty: they
     need not).
     """
 
-    channels: Array
-    places: list[Place]
     why: str
-
-    def __len__(self) -> int:
-        return len(self.channels)
-
-    @property
-    def weights(self) -> list[Place]:
-        """The places in constants of real numbers."""
-        return [p for p in self.places if p.value.is_constant and p.value.type.is_float]
-
-    @property
-    def name(self) -> str:
-        """The place of the first weight, else the first place."""
-        return str((self.weights or self.places)[0])
 
 
 @dataclass

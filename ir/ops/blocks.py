@@ -64,4 +64,4 @@ class SpaceToDepth(Op):
         return [y.reshape(n, c * b * b, h // b, w // b)]
 
     def couple(self, relations: Relations, node: Node) -> None:
-        relations.blocks(node.output, node.operands[0], self.blocksize, first=True)
+        relations.blocks(node.output, node.operands[0], self.blocksize, first=self.mode == "DCR")

@@ -132,3 +132,12 @@ def test_the_input_graph_is_untouched() -> None:
     delete(coupling, gone)
     mask(coupling, gone)
     assert str(graph) == before
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("op", ["SpaceToDepth", "DepthToSpace"])
+def test_blocks_of_pixels_in_both_orders(op: str, mode: str) -> None:
+    b = Builder((1, 3, 4, 4), dtype="float64")
+    y = b.op(op, b.conv(b.x, 8), blocksize=2, mode=mode)
+    graph = b.done(b.conv(b.op("Relu", y), 2))
+    assert check(graph, 0) >= 1
