@@ -305,6 +305,20 @@ def test_callers_in_several_threads_get_their_own_answers(device: Server, place:
     np.testing.assert_array_equal(there.run(feeds[1])["y"], here.run(feeds[1])["y"])
 
 
+def test_a_server_that_starts_again_between_two_runs_is_waited_for(
+    tmp_path: Path, place: Path
+) -> None:
+    with serving(tmp_path) as server:
+        artifact = Artifact.load(place / "out", device=server.address)
+        feed = {"x": np.ones((1, 2, 8, 8), np.float32)}
+        before = artifact.run(feed)["y"]
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        (child,) = children.read_text().split()
+        os.killpg(int(child), signal.SIGKILL)
+        np.testing.assert_array_equal(artifact.run(feed)["y"], before)
+        assert "starting again" in server.log.read_text()
+
+
 def test_a_device_without_tuning_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _BENCH = 15.0
 """Seconds that a benchmark may take; with its first runs it must fit a session."""
 
 _REACH = 5.0
-_RESTART = 12.0
+_RESTART = 20.0
 _BUSY = SESSION + 10.0
 ANSWER = 2 * _BUSY
 """Seconds after which a machine is given up."""
@@ -151,15 +151,27 @@ class Invoke:
 
     def __call__(self) -> list[Array] | Lost:
         """Upload what is not there, run, fetch."""
-        try:
-            remote, module = library(self.address, self.path)
-            arguments = self._arguments(remote)
-            self._function(remote, module)(*arguments)
-            outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
-            return [t.numpy() for t in outputs]
-        except Exception as error:
-            drop(self.address)
-            return Lost(reason(error))
+        return self._there(self._run)
+
+    def _run(self, remote: Any, module: Any) -> list[Array]:
+        arguments = self._arguments(remote)
+        self._function(remote, module)(*arguments)
+        outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
+        return [t.numpy() for t in outputs]
+
+    def _there(self, work: Callable[[Any, Any], Any]) -> Any:
+        """``work`` with the connection and the library; tried again where a kept one had ended."""
+        for kept in (self.address in _sessions, False):
+            if why := unreachable(self.address):
+                return Lost(why)
+            try:
+                return work(*library(self.address, self.path))
+            except Exception as error:
+                drop(self.address)
+                why = reason(error)
+            if not kept:
+                break
+        return Lost(why)
 
     def _arguments(self, remote: Any) -> list[Any]:
         import tvm
@@ -188,21 +200,19 @@ class Clock(Invoke):
 
     def __call__(self) -> list[float] | Lost:  # type: ignore[override]
         """The device's own clock, without the network."""
-        try:
-            remote, module = library(self.address, self.path)
-            arguments = self._arguments(remote)
-            function = self._function(remote, module)
-            began = time.perf_counter()
-            function(*arguments)
-            once = time.perf_counter() - began
-            rounds = max(1, min(self.rounds, int(_BENCH / max(once, 0.02))))
-            evaluator = module.time_evaluator(
-                self._name, remote.cpu(0), number=1, repeat=rounds, min_repeat_ms=20
-            )
-            return [float(t) for t in evaluator(*arguments).results]
-        except Exception as error:
-            drop(self.address)
-            return Lost(reason(error))
+        return self._there(self._time)
+
+    def _time(self, remote: Any, module: Any) -> list[float]:
+        arguments = self._arguments(remote)
+        function = self._function(remote, module)
+        began = time.perf_counter()
+        function(*arguments)
+        once = time.perf_counter() - began
+        rounds = max(1, min(self.rounds, int(_BENCH / max(once, 0.02))))
+        evaluator = module.time_evaluator(
+            self._name, remote.cpu(0), number=1, repeat=rounds, min_repeat_ms=20
+        )
+        return [float(t) for t in evaluator(*arguments).results]
 
 
 def reason(error: Exception) -> str:
