@@ -13,6 +13,7 @@ from .targets import Target
 from .tuning import COMPILE_SECONDS, measurer_here
 
 if TYPE_CHECKING:
+    from .backends.codegen.program import Program
     from .backends.codegen.tuning.measurer import Measurer
     from .backends.codegen.tuning.profile import Profiler
     from .backends.codegen.tuning.records import Database
@@ -46,19 +47,35 @@ class TargetCost:
 
     def seconds(self, graph: Graph) -> dict[str, float] | None:
         """Time by node name; None for a graph that cannot be compiled."""
-        from .backends.codegen.lower import lower
-        from .backends.codegen.tuning.choices import Choices
         from .backends.codegen.tuning.profile import by_node, estimate
 
-        name = self._measurer.name if self._measurer else measurer_here(self._target)
-        choices = Choices(self._target, self._database, name)
         try:
-            program = lower(graph, self._target.features, choices, keep_constants=False)
+            program = self._lowered(graph)
         except BackendError:
             return None
         if self._measurer is None:
             return by_node(program, estimate(program))
         return by_node(program, self._profiled(self._measurer).measure(program))
+
+    def ratio(self, graph: Graph, other: Graph) -> float:
+        """What one graph takes of the time of another; timed side by side where somebody measures.
+
+        Raises ``BackendError`` for a graph that cannot be compiled.
+        """
+        from .backends.codegen.tuning.profile import estimate, total
+
+        one, whole = self._lowered(graph), self._lowered(other)
+        if self._measurer is None:
+            return total(one, estimate(one)) / total(whole, estimate(whole))
+        return self._profiled(self._measurer).ratio(one, whole)
+
+    def _lowered(self, graph: Graph) -> Program:
+        from .backends.codegen.lower import lower
+        from .backends.codegen.tuning.choices import Choices
+
+        name = self._measurer.name if self._measurer else measurer_here(self._target)
+        choices = Choices(self._target, self._database, name)
+        return lower(graph, self._target.features, choices, keep_constants=False)
 
     def recall(self, key: str) -> dict[str, str] | None:
         """What was decided for a network on this target; who measures takes nobody else's word."""

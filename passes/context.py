@@ -53,6 +53,9 @@ class Cost(Protocol):
     def seconds(self, graph: Graph) -> dict[str, float] | None:
         """Time by node name; None for a graph that the target has no code for."""
 
+    def ratio(self, graph: Graph, other: Graph) -> float:
+        """What one graph takes of the time of another, both with code for the target."""
+
     def recall(self, key: str) -> dict[str, str] | None:
         """What ``remember`` was given for ``key``, at any time before."""
 

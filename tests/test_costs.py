@@ -1,7 +1,9 @@
 """What graphs cost on this machine: estimated, measured, remembered; and what follows from it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ pytest.importorskip("tvm")
 from graphs import Builder
 
 from qc import api, cli
-from qc.backends.codegen.tuning.measurer import Local
+from qc.backends.codegen.tuning.measurer import Local, Timing
 from qc.backends.codegen.tuning.records import Database, Decision, Setting
+from qc.backends.codegen.tuning.trial import Trial
 from qc.costs import TargetCost
 from qc.ir import evaluate
 from qc.ir.ops.quantize import DynamicQuantize
@@ -28,11 +31,29 @@ from .small_model import write_data, write_model
 HOST = load("host")
 
 
-def network() -> Builder:
+def network(channels: int = 64) -> Builder:
     """Two convolutions, one of them large, and a pooling."""
     b = Builder((1, 16, 20, 20))
-    b.done(b.op("GlobalAveragePool", b.conv(b.op("Relu", b.conv(b.x, 64)), 8, 1)))
+    b.done(b.op("GlobalAveragePool", b.conv(b.op("Relu", b.conv(b.x, channels)), 8, 1)))
     return b
+
+
+@dataclass
+class Drifting:
+    """A machine whose kernels take a nanosecond a byte at first, and half as long again each time.
+
+    ``disturbed``: the time at which something else makes it ten times slower.
+    """
+
+    disturbed: int = -1
+    times: int = 0
+    name: str = "drifting"
+    width: int = 4
+
+    def measure(self, groups: Sequence[Mapping[str, Trial]]) -> list[dict[str, Timing]]:
+        speed = 1e-9 * 1.5**self.times * (10 if self.times == self.disturbed else 1)
+        self.times += 1
+        return [{n: speed * sum(o.bytes for o in t.operands) for n, t in g.items()} for g in groups]
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -46,6 +67,22 @@ def test_every_node_has_a_cost_and_larger_ones_a_larger(measured: bool) -> None:
     convs = [n.name for n in graph.nodes if n.op.name == "Conv"]
     assert found[convs[0]] > 3 * found[convs[1]] > 0
     assert sum(found.values()) < 1.0
+
+
+def test_a_ratio_is_of_times_of_the_same_minute() -> None:
+    whole, half, machine = network().graph, network(32).graph, Drifting()
+    with closing(TargetCost(HOST, Database(), machine)) as cost:
+        found = [cost.ratio(half, whole)]
+        for later in (0, 1, 3):
+            machine.disturbed = machine.times + later
+            found.append(cost.ratio(half, whole))
+    assert 0.3 < found[0] < 0.9
+    np.testing.assert_allclose(found, found[0], rtol=1e-12)
+    with closing(TargetCost(HOST, Database(), Local(HOST))) as cost:
+        assert cost.ratio(half, half) == 1
+        assert cost.ratio(half, whole) < 1
+    estimated = TargetCost(HOST, Database())
+    assert estimated.ratio(half, whole) * estimated.ratio(whole, half) == pytest.approx(1)
 
 
 def test_graphs_without_code_have_no_cost() -> None:

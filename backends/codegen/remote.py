@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ _RESTART = 20.0
 _BUSY = SESSION + 10.0
 ANSWER = 2 * _BUSY
 """Seconds after which a machine is given up."""
+
+_T = TypeVar("_T")
 
 _sessions: dict[Address, "_Session"] = {}
 
@@ -159,7 +161,7 @@ class Invoke:
         outputs = arguments[len(self.inputs) : len(self.inputs) + len(self.outputs)]
         return [t.numpy() for t in outputs]
 
-    def _there(self, work: Callable[[Any, Any], Any]) -> Any:
+    def _there(self, work: Callable[[Any, Any], list[_T]]) -> list[_T] | Lost:
         """``work`` with the connection and the library; tried again where a kept one had ended."""
         for kept in (self.address in _sessions, False):
             if why := unreachable(self.address):

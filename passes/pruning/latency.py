@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -55,8 +56,8 @@ class Latency:
     groups: Sequence[ChannelGroup]
     context: Context
     name: str = ""
-    _part: float | None = None
     _timed: list[tuple[Array, dict[str, float]]] = field(default_factory=list)
+    _parts: list[tuple[Array, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lengths = Lengths(self.coupling, self.groups)
@@ -93,10 +94,7 @@ class Latency:
         for before, found in self._timed:
             if np.array_equal(before, kept):
                 return sum(found.values())
-        gone = np.zeros(self.coupling.count, bool)
-        for group, count in zip(self.groups, kept, strict=True):
-            gone[group.channels[int(count) :]] = True
-        drafted = self._drafted(delete(self.coupling, gone))
+        drafted = self._drafted(kept)
         times = self.cost.seconds(drafted)
         if times is None:
             raise PassError("there is no code for this network: give a budget of macs")
@@ -104,16 +102,25 @@ class Latency:
         return sum(times.values())
 
     def part(self, kept: Array) -> float:
-        """Which part of the whole network's time this is."""
-        return self._part or self.seconds(kept) / self.seconds(self.sizes)
+        """Which part of the whole network's time this is, the two timed side by side."""
+        for before, found in self._parts:
+            if np.array_equal(before, kept):
+                return found
+        self._parts.append((kept, self.cost.ratio(self._drafted(kept), self._whole)))
+        return self._parts[-1][1]
+
+    @cached_property
+    def _whole(self) -> Graph:
+        return self._drafted(self.sizes)
 
     def recall(self) -> Array | None:
         """The counts that were remembered, int64 ``[groups]``."""
         found = self.cost.recall(self.name)
         if found is None or len(found) != len(self.groups) + 1:
             return None
-        self._part = float(found[PART])
-        return np.array([int(found[g.name]) for g in self.groups], np.int64)
+        kept = np.array([int(found[g.name]) for g in self.groups], np.int64)
+        self._parts.append((kept, float(found[PART])))
+        return kept
 
     def remember(self, kept: Array) -> None:
         """Store counts, if they were measured, for later compilations."""
@@ -126,23 +133,28 @@ class Latency:
 
         The limit moves by what the fit was wrong, and the fit learns of it.
         """
-        goal = part * self.seconds(self.sizes)
         tried: list[tuple[float, Array]] = []
         for _ in range(ROUNDS):
             kept = allocate(limits)
-            tried.append((seconds := self.seconds(kept), kept))
-            if CLOSE <= seconds / goal <= 1:
+            tried.append((found := self.part(kept), kept))
+            if CLOSE <= found / part <= 1:
                 break
+            self.seconds(kept)
             budget = self.budget()
-            limits = replace(limits, budget=budget, limit=goal * budget.cost(kept) / seconds)
-        fits = [t for t in tried if t[0] <= goal / CLOSE]
+            limits = replace(limits, budget=budget, limit=budget.cost(kept) * part / found)
+        fits = [t for t in tried if t[0] <= part / CLOSE]
         return max(fits, key=lambda t: t[0])[1] if fits else min(tried, key=lambda t: t[0])[1]
 
     def budget(self) -> Budget:
         """What was timed so far as a function of counts."""
         return Budget(self._lengths, "latency", self._terms())
 
-    def _drafted(self, graph: Graph) -> Graph:
+    def _drafted(self, kept: Array) -> Graph:
+        """The network with ``kept`` channels after the passes that follow."""
+        gone = np.zeros(self.coupling.count, bool)
+        for group, count in zip(self.groups, kept, strict=True):
+            gone[group.channels[int(count) :]] = True
+        graph = delete(self.coupling, gone)
         given = self.context.calibration
         few = None if given is None else list(islice(given, SAMPLES))
         quiet = replace(

@@ -1,6 +1,9 @@
 """How long each kernel of a whole program takes: measured, or estimated from what it touches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+
+import numpy as np
 
 from ..pool import Pool
 from ..program import Kernel, Program, Storage
@@ -11,6 +14,9 @@ from .trial import MOST, Operand, Trial, make_trial, operands_of
 
 GROUP = 16
 """Kernels of one timing program."""
+
+ROUNDS = 5
+"""Timings that a comparison of two programs takes."""
 
 HERTZ = 3e9
 """What turns estimated cycles into seconds."""
@@ -34,40 +40,79 @@ def estimate(program: Program) -> dict[str, float]:
 
 
 class Profiler:
-    """Measures kernels, each one once."""
+    """Measures kernels; each is compiled once."""
 
     def __init__(self, target: dict[str, object], l2: int, measurer: Measurer, pool: Pool) -> None:
         self._target, self._l2, self._measurer, self._pool = target, l2, measurer, pool
+        self._trials: dict[Kernel, tuple[str, Trial]] = {}
         self._known: dict[Kernel, Timing] = {}
 
     def measure(self, program: Program) -> dict[str, float]:
-        """Seconds of one call by symbol; what cannot be measured is estimated."""
+        """Seconds of one call by symbol, timed once; what cannot be measured is estimated."""
+        self._compile(program)
+        self._known |= self._timed(k for k in program.kernels.values() if k not in self._known)
+        return _seconds(program, self._known)
+
+    def ratio(self, program: Program, other: Program) -> float:
+        """What ``program`` takes of the time of ``other``: the median of ``ROUNDS``.
+
+        In a round the kernels of both are timed side by side, each once: when the machine is slow
+        for a while, it is so for both.
+        """
+        for one in (program, other):
+            self.measure(one)
+        pairs = zip_longest(program.kernels.values(), other.kernels.values())
+        kernels = [k for pair in pairs for k in pair if k in self._trials]
+        found = []
+        for _ in range(ROUNDS):
+            times = self._known | self._timed(kernels)
+            part, whole = (total(p, _seconds(p, times)) for p in (program, other))
+            found.append(part / whole)
+        return float(np.median(found))
+
+    def _compile(self, program: Program) -> None:
         wanted = {s: k for s, k in program.kernels.items() if k not in self._known}
         for symbol in [s for s in wanted if len(_operands(program, s)) > MOST]:
             self._known[wanted.pop(symbol)] = f"takes more than {MOST} operands"
-        names = {f"qc_trial_{i}": symbol for i, symbol in enumerate(wanted)}
+        first = len(self._trials)
+        names = {f"qc_trial_{first + i}": symbol for i, symbol in enumerate(wanted)}
         jobs = {n: Compile(wanted[s], n, self._target) for n, s in names.items()}
-        trials: dict[str, Trial] = {}
         for name, result in self._pool.results(jobs):
             symbol = names[name]
             if isinstance(result, str):
                 self._known[wanted[symbol]] = result
             else:
-                trials[name] = self._trial(program, symbol, result)
-        order = list(trials)
-        groups = [{n: trials[n] for n in order[i : i + GROUP]} for i in range(0, len(order), GROUP)]
+                self._trials[wanted[symbol]] = name, self._trial(program, symbol, result)
+
+    def _timed(self, kernels: Iterable[Kernel]) -> dict[Kernel, Timing]:
+        """New timings, neighbours interleaved."""
+        order = list(dict.fromkeys(kernels))
+        parts = [order[i : i + GROUP] for i in range(0, len(order), GROUP)]
+        groups = [dict(self._trials[k] for k in part) for part in parts]
+        names = {self._trials[k][0]: k for k in order}
+        found: dict[Kernel, Timing] = {}
         for start in range(0, len(groups), self._measurer.width):
             for timed in self._measurer.measure(groups[start : start + self._measurer.width]):
-                self._known |= {wanted[names[n]]: timing for n, timing in timed.items()}
-        rough = estimate(program)
-        times = {s: self._known[k] for s, k in program.kernels.items()}
-        return {s: t if isinstance(t, float) else rough[s] for s, t in times.items()}
+                found |= {names[n]: timing for n, timing in timed.items()}
+        return found
 
     def _trial(self, program: Program, symbol: str, compiled: tuple[bytes, int]) -> Trial:
         kernel = program.kernels[symbol]
         if isinstance(kernel, TemplateKernel):
             return make_trial(kernel, compiled, self._l2)
         return Trial(*compiled, _operands(program, symbol))
+
+
+def _seconds(program: Program, times: Mapping[Kernel, Timing]) -> dict[str, float]:
+    """Seconds of one call by symbol; estimated where there is no time."""
+    rough = estimate(program)
+    found = {s: times[k] for s, k in program.kernels.items()}
+    return {s: t if isinstance(t, float) else rough[s] for s, t in found.items()}
+
+
+def total(program: Program, seconds: Mapping[str, float]) -> float:
+    """Seconds of all calls of a program."""
+    return sum(seconds[call.symbol] for call in program.calls)
 
 
 def by_node(program: Program, seconds: Mapping[str, float]) -> dict[str, float]:

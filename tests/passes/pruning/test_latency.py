@@ -41,6 +41,10 @@ class Machine:
             times[node.name] = 1e-6 + 1e-9 * node_macs(node) + 1e-8 * written
         return times if self.compiles else None
 
+    def ratio(self, graph: Graph, other: Graph) -> float:
+        one, whole = (sum((self.seconds(g) or {}).values()) for g in (graph, other))
+        return one / whole
+
     def recall(self, key: str) -> dict[str, str] | None:
         return self.stored.get(key)
 
