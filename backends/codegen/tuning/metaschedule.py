@@ -185,15 +185,6 @@ def learned(known: Sequence[tuple[str, float]]) -> Any:
 
     @derived_object
     class Learned(ms.cost_model.PyCostModel):  # type: ignore[misc]
-        def load(self, path: str) -> None:
-            raise NotImplementedError
-
-        def save(self, path: str) -> None:
-            raise NotImplementedError
-
-        def update(self, context: Any, candidates: Any, results: Any) -> None:
-            raise NotImplementedError
-
         def predict(self, context: Any, candidates: Any) -> Array:
             return best / fitted.seconds([text_of(c.sch.trace) for c in candidates])
 
