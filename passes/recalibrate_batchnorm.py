@@ -20,7 +20,7 @@ import numpy as np
 from ..ir.graph import Graph, Node
 from .base import Kind, Pass, Statistics
 from .context import Context, Feed
-from .pruning.cursor import Cursor
+from .cursor import Cursor
 from .streaming import ChannelStatistics
 
 

@@ -1,10 +1,7 @@
 """What the layers that stay make of what is left: least squares, at once or in sequence.
 
 *Joint*: every layer that lost inputs is fitted to its own result on the float network's inputs.
-*Sequential*: layer after layer is fitted to the float network's result on the inputs that the
-pruned network really gives it, so that errors do not add up; where the result is added to a
-shortcut, the target is the float sum less the pruned shortcut, so that what the shortcut lost is
-made up for, too.
+*Sequential*: layer after layer is fitted as in ``fit``.
 
 Source of the joint solution: the closed form of optimal brain surgeon (see ``obs``), as Wang et
 al., "Structurally Prune Anything", 2024, use it without data labels.  The sequence and its targets
@@ -13,31 +10,19 @@ are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...ir.coupling import Coupling
-from ...ir.graph import Graph, Node, Value
+from ...ir.graph import Graph
 from ...ir.types import Array
 from ..context import Context, Feed
-from ..gram import Gram
+from ..fit import WIDEST, Fit, Walk
 from ..linear import Linear
 from ..moments import Moments
-from ..windows import Windows
-from .cursor import Cursor
 from .obs import damped
 from .readers import Reader, layers
-
-POSITIONS = 256
-"""Positions of one sample that a fit counts."""
-
-WIDEST = 4608
-"""Layers that sum over more inputs than this are not fitted: the Gram matrix would not fit."""
-
-DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Of the mean variance of a layer's inputs; which one is judged on samples that a fit has not
-seen."""
 
 
 def joint(
@@ -94,24 +79,21 @@ def sequential(
 ) -> None:
     """Fit the layers of ``small`` (the analysed graph without ``gone``), in place."""
     real = coupling.graph
-    before, after = Cursor(real, context, feeds), Cursor(small, context, feeds)
-    places = {id(node): i for i, node in enumerate(small.nodes)}
     first = _first_changed(coupling, small, gone)
-    todo = [r for r in layers(small) if places[id(r.node)] >= first and r.width <= WIDEST]
+    todo = [r for r in layers(small) if small.index(r.node) >= first and r.width <= WIDEST]
+    both = Walk(real, small, context, feeds)
     progress = context.progress
     if progress is not None:
         progress.start("compensate", len(todo))
     for layer in todo:
-        node = layer.node
-        target, shortcut = _target(small, node, places)
-        fit = _Fit(layer, real, coupling.keeps(real[target], gone), target, shortcut)
-        after.hold(fit.reads)
-        before.hold([target])
-        for x, y in zip(after.values(fit.reads), before.values([target]), strict=True):
-            fit.add(x, y[target])
-        assign(small, fit.solve())
-        after.advance(places[id(node)] + 1)
-        before.advance(_index(real, node.output.name) + 1)
+        fit = Fit.of(small, layer)
+        kept = [(i, k) for i, k in enumerate(coupling.keeps(real[fit.target], gone)) if not k.all()]
+        for x, y in both.at(fit):
+            for axis, some in kept:
+                y = np.compress(some, y, axis)
+            fit.add(x, y)
+        assign(small, _solved(fit))
+        both.advance(layer.node)
         if progress is not None:
             progress.advance()
     if progress is not None:
@@ -128,105 +110,16 @@ def _first_changed(coupling: Coupling, small: Graph, gone: Array) -> int:
     return len(small.nodes)
 
 
-def _index(graph: Graph, name: str) -> int:
-    producer = graph[name].producer
-    assert producer is not None
-    return graph.index(producer)
-
-
-def _target(small: Graph, node: Node, places: Mapping[int, int]) -> tuple[str, str]:
-    """What a layer's result is fitted to, by name, and the shortcut to take off it (or empty)."""
-    y = node.output
-    user = small.sole_use(y)
-    if user is not None and user.op.name == "Add" and len(user.operands) == 2:
-        other = user.operands[0] if user.operands[1] is y else user.operands[1]
-        if _earlier(other, places, places[id(node)]) and other.type.shape == y.type.shape:
-            return user.output.name, other.name
-    return y.name, ""
-
-
-def _earlier(value: Value, places: Mapping[int, int], index: int) -> bool:
-    if value.is_constant:
-        return False
-    return value.producer is None or places[id(value.producer)] < index
-
-
-class _Fit:
-    """Least squares of one layer on its inputs in the pruned network, centred if it has a bias."""
-
-    def __init__(
-        self, layer: Linear, real: Graph, kept: Sequence[Array], target: str, shortcut: str
-    ) -> None:
-        self.layer, self.shortcut = layer, shortcut
-        self.source = layer.node.operands[0].name
-        self.kept = [(axis, k) for axis, k in enumerate(kept) if not k.all()]
-        self.windows = windows = Windows(layer, POSITIONS)
-        shape = (windows.groups, windows.width, layer.channels[1] // windows.groups)
-        self.halves = Gram(*shape), Gram(*shape)
-        self._samples = 0
-
-    @property
-    def reads(self) -> list[str]:
-        """What of the pruned network it looks at."""
-        return [self.source, *([self.shortcut] if self.shortcut else [])]
-
-    def add(self, found: Mapping[str, Array], target: Array) -> None:
-        """Count one sample: values of the pruned network, and the float network's target."""
-        for axis, kept in self.kept:
-            target = np.compress(kept, target, axis)
-        if self.shortcut:
-            target = target - found[self.shortcut]
-        x = found[self.source]
-        at = self.windows.choose(x)
-        half = self.halves[self._samples % 2]
-        half.add(self.windows.inputs(x, at), self.windows.outputs(target, at))
-        self._samples += 1
-
-    def solve(self) -> dict[str, Array]:
-        """The new data of the layer's constants.  Damping pulls towards the weights it has."""
-        layer, gram = self.layer, self.halves[0] + self.halves[1]
-        weights = layer.weights()
-        flat = weights.reshape(*weights.shape[:2], -1)
-        new = flat + self._change(gram, flat)
-        y, x = gram.target, gram.mean
-        shift = np.zeros(y.size)
-        if layer.takes_bias:
-            own = layer.bias()
-            assert own is not None
-            shift = (y - np.einsum("gok,gk->go", new, x)).ravel() - own
-        return _data(layer, new.reshape(weights.shape), shift)
-
-    def _change(self, gram: Gram, flat: Array) -> Array:
-        """What to add to the weights, with the damping that serves one half of the samples best.
-
-        Damping pulls towards the weights there are; no change at all is one of the choices.
-        """
-        centred = self.layer.takes_bias
-        gained = np.zeros(len(DAMPINGS))
-        for here, there in (self.halves, self.halves[::-1]):
-            xx, missing = _residual(there, flat, centred)
-            for i, change in enumerate(_changes(here, flat, centred, DAMPINGS)):
-                power = np.einsum("gok,gok->", change @ xx, change)
-                gained[i] += 2 * float((change * missing).sum()) - float(power)
-        best = int(np.argmax(gained))
-        if gained[best] <= 0:
-            return np.zeros_like(flat)
-        return next(_changes(gram, flat, centred, DAMPINGS[best : best + 1]))
-
-
-def _residual(gram: Gram, flat: Array, centred: bool) -> tuple[Array, Array]:
-    """Moments of the inputs, and of the inputs with what ``flat [groups, O, K]`` leaves to do."""
-    xx = gram.covariance if centred else gram.second
-    yx = gram.cross_covariance if centred else gram.cross
-    return xx, yx - flat @ xx
-
-
-def _changes(gram: Gram, flat: Array, centred: bool, dampings: Sequence[float]) -> Iterator[Array]:
-    """The solutions ``[groups, O, K]`` of the damped equations, one for each damping."""
-    xx, missing = _residual(gram, flat, centred)
-    diagonal = np.einsum("gkk->gk", xx)
-    level = np.maximum(diagonal.mean(1), 1e-12)[:, None]
-    undamped, wanted = diagonal.copy(), missing.transpose(0, 2, 1)
-    for damping in dampings:
-        diagonal[:] = undamped + damping * level
-        yield np.linalg.solve(xx, wanted).transpose(0, 2, 1)
+def _solved(fit: Fit) -> dict[str, Array]:
+    """The new data of a layer's constants."""
+    layer, gram = fit.layer, fit.gram
+    weights = layer.weights()
+    flat = weights.reshape(*weights.shape[:2], -1)
+    new = flat + fit.change(gram, flat)
+    y, x = gram.target, gram.mean
+    shift = np.zeros(y.size)
+    if layer.takes_bias:
+        own = layer.bias()
+        assert own is not None
+        shift = (y - np.einsum("gok,gk->go", new, x)).ravel() - own
+    return _data(layer, new.reshape(weights.shape), shift)

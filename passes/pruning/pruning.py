@@ -17,6 +17,7 @@ from ...ir.errors import PassError
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ..context import Context, Feed
+from ..fit import POSITIONS, WIDEST
 from ..moments import Moments
 from ..streaming import stream
 from .allocation import (
@@ -30,7 +31,7 @@ from .allocation import (
     uniform,
 )
 from .budget import Budget
-from .compensate import POSITIONS, WIDEST, assign, joint, sequential
+from .compensate import assign, joint, sequential
 from .curves import Curves
 from .distortion import Distortion
 from .importance import MAGNITUDES, fluctuations, magnitudes, normalize

@@ -9,10 +9,11 @@ from graphs import Builder
 from qc.ir.actions import delete
 from qc.ir.coupling import Coupling
 from qc.ir.evaluate import evaluate
+from qc.passes import cursor, fit
 from qc.passes.context import Context
 from qc.passes.gram import Gram
 from qc.passes.moments import Moments
-from qc.passes.pruning import compensate, cursor, obs
+from qc.passes.pruning import obs
 from qc.passes.pruning.compensate import assign, joint, sequential
 from qc.passes.pruning.obs import _parts, damped, eliminate
 from qc.passes.pruning.readers import readers
@@ -118,8 +119,8 @@ def test_sequential_is_joint_where_nothing_before_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The layer behind the first cut sees float inputs, so both solve the same equations."""
-    monkeypatch.setattr(compensate, "POSITIONS", 10_000)
-    monkeypatch.setattr(compensate, "DAMPINGS", (1e-14,))
+    monkeypatch.setattr(fit, "POSITIONS", 10_000)
+    monkeypatch.setattr(fit, "DAMPINGS", (1e-14,))
     monkeypatch.setattr(obs, "DAMPING", 0.0)
     b = Builder((1, 5, 3), dtype="float64")
     x = b.op("Tanh", b.op("MatMul", b.x, b.normal(3, 8)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...ir.graph import Graph, Value
-from ...ir.subgraph import live, subgraph
-from ...ir.types import Array
-from ..context import Context, Feed
+from ..ir.graph import Graph, Value
+from ..ir.subgraph import live, subgraph
+from ..ir.types import Array
+from .context import Context, Feed
 
 HELD = 1 << 30
 """Bytes that the values of all samples may hold at the place where a walk stands."""
