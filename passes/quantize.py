@@ -16,18 +16,21 @@ Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
 """
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
 
 from ..ir.errors import PassError, PreconditionError
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Node, Value
 from ..ir.ops.quantize import Dequantize, Quantize
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .correct_biases import correct_biases
+from .feedback import with_feedback
+from .linear import Linear
 from .plan import Plan, plan, role
-from .quantize_weights import WeightCodes, quantize_weights
+from .quantize_weights import Rounded, WeightCodes, input_scale, rounded
 
 Scale = tuple[float, int]
 
@@ -40,7 +43,8 @@ class QuantizeStatic(Pass):
     """Insert Quantize/Dequantize by the calibrated ranges; see the module's documentation.
 
     ``weight_bits``: 2 to 8; ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
-    ``calibrate`` learned the moments of a layer's inputs.  ``bias_samples``: correct biases by
+    ``calibrate`` learned the moments of a layer's inputs, or ``feedback``: layer after layer, by
+    the first ``samples`` of the calibration data.  ``bias_samples``: correct biases by
     what this many samples of the calibration data show (0: do not; below 4 nothing is corrected).
     Establishes ``quantized``.
     """
@@ -53,6 +57,7 @@ class QuantizeStatic(Pass):
     weight_bits: int = 8
     rounding: str = "gptq"
     bias_samples: int = 32
+    samples: int = 128
 
     def __post_init__(self) -> None:
         """Refuse what weights cannot be rounded to and counts that are none."""
@@ -75,37 +80,32 @@ class QuantizeStatic(Pass):
             name: insert_codes(graph, graph[name], decided.bits[name], scales[name])
             for name in [v.name for v in graph.values if v.name in decided.bits]
         }
-        layers = 0
-        for node in anchors:
-            if node.operands[1].is_constant and node.operands[0].name in coded_names(coded):
-                scale = coded_scale(node.operands[0])
-                how = WeightCodes(self.weight_bits, self.rounding)
-                quantize_weights(
-                    graph, node, scale, how, context.moments.pop(node.output.name, None)
-                )
-                layers += 1
+        names = {v.name for v in coded.values()}
+        layers = [n for n in anchors if n.operands[1].is_constant and n.operands[0].name in names]
+        self._round(real, graph, layers, context)
         graph.prune()
         corrected = 0
         if self.bias_samples and context.calibration is not None:
             corrected = correct_biases(real, graph, context, self.bias_samples)
         return {
-            "rewrites": len(coded) + layers,
-            "layers": layers,
+            "rewrites": len(coded) + len(layers),
+            "layers": len(layers),
             "activations": len(coded),
             "biases": corrected,
         }
 
-
-def coded_names(coded: dict[str, Value]) -> set[str]:
-    """Names of the dequantized values."""
-    return {v.name for v in coded.values()}
-
-
-def coded_scale(value: Value) -> float:
-    """The scale of a dequantized activation."""
-    op = value.producer.op if value.producer is not None else None
-    assert isinstance(op, Dequantize)
-    return op.scale[0]
+    def _round(self, real: Graph, graph: Graph, layers: list[Node], context: Context) -> None:
+        """Replace the weights of ``layers`` by integers."""
+        how = WeightCodes(self.weight_bits, self.rounding)
+        found: dict[str, Rounded] = {}
+        if self.rounding == "feedback" and context.calibration is not None:
+            feeds = list(islice(context.calibration, self.samples))
+            found = with_feedback(real, graph, layers, how, context, feeds)
+        for node in layers:
+            name, unit = node.output.name, input_scale(node)
+            moments = context.moments.pop(name, None)
+            made = found[name] if name in found else rounded(Linear(node), unit, how, moments)
+            made.write(graph, node, unit)
 
 
 def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:

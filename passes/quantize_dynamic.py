@@ -20,8 +20,9 @@ from ..ir.ops.quantize import DynamicDequantize, DynamicQuantize
 from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
+from .linear import Linear
 from .plan import role
-from .quantize_weights import WeightCodes, quantize_weights
+from .quantize_weights import WeightCodes, rounded
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class QuantizeDynamic(Pass):
             graph.set_inputs(node, [shared[key], *node.inputs[1:]])
             bias = node.inputs[2:]
             graph.set_inputs(node, node.inputs[:2])
-            quantize_weights(graph, node, 1.0, WeightCodes(self.weight_bits, "squant"))
+            how = WeightCodes(self.weight_bits, "squant")
+            rounded(Linear(node), 1.0, how).write(graph, node, 1.0)
             graph.set_inputs(node, [*node.inputs, *bias])
             layers += 1
         graph.prune()

@@ -13,7 +13,7 @@ from .linear import Linear
 from .moments import Moments
 from .rounding import balanced, second_order
 
-ROUNDINGS = ("nearest", "squant", "gptq")
+ROUNDINGS = ("nearest", "squant", "gptq", "feedback")
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,16 @@ class WeightCodes:
     """How weights become integers: 2 to 8 bits, and the rounding.
 
     ``gptq`` uses the moments of a layer's inputs; where there are none ``squant`` takes its place.
+    ``feedback`` rounds layer after layer (see ``feedback``); where it cannot, ``gptq`` does.
     """
 
     bits: int = 8
     rounding: str = "gptq"
+
+    @property
+    def top(self) -> int:
+        """The greatest code; the least is its negative."""
+        return int(2 ** (self.bits - 1) - 1)
 
     def check(self, name: str) -> None:
         """``PreconditionError`` for widths that int8 cannot hold and unknown roundings."""
@@ -35,29 +41,63 @@ class WeightCodes:
             raise PreconditionError(f"{name} has no rounding {self.rounding!r}; {hint}")
 
 
+def input_scale(node: Node) -> float:
+    """The scale of the codes that a layer reads."""
+    value = node.operands[0]
+    op = value.producer.op if value.producer is not None else None
+    assert isinstance(op, Dequantize)
+    return op.scale[0]
+
+
 def channel_axis(node: Node) -> int:
     """The axis of the weights that runs over output channels."""
     return 0 if node.op.name == "Conv" else 1
 
 
-def quantize_weights(
-    graph: Graph,
-    node: Node,
-    input_scale: float,
-    how: WeightCodes,
-    moments: Moments | None = None,
-) -> None:
-    """Replace weights and bias of an anchor by dequantized integers.
+@dataclass(frozen=True)
+class Rounded:
+    """A layer's weights as integers (in the layout of ``Linear.weights``) times a step per output.
+
+    ``steps`` float64 ``[outputs]``, exact in float32; ``bias`` float64 ``[outputs]`` or None.
+    """
+
+    codes: Array
+    steps: Array
+    bias: Array | None
+
+    @property
+    def real(self) -> Array:
+        """The weights that the integers stand for."""
+        return np.asarray(self.codes * self.steps.reshape(*self.codes.shape[:2], 1, 1))
+
+    def write(self, graph: Graph, node: Node, unit: float) -> None:
+        """Replace weights and bias of an anchor, whose input has a scale ``unit``, by integers."""
+        layer, axis, scale = Linear(node), channel_axis(node), self.steps
+        q = layer.shaped(self.codes).astype(np.int8)
+        names = [v.name for v in node.operands[1:]]
+        inputs = [node.inputs[0], _dequantized(graph, node, names[0], q, scale, axis)]
+        if self.bias is not None:
+            units = np.asarray(scale * unit, np.float32)
+            whole = np.rint(self.bias / units).astype(np.int32)
+            name = (names[1:] or [f"{node.output.name}.bias"])[0]
+            inputs.append(_dequantized(graph, node, name, whole, units, 0))
+        graph.set_inputs(node, inputs)
+
+
+def rounded(
+    layer: Linear, unit: float, how: WeightCodes, moments: Moments | None = None
+) -> Rounded:
+    """A layer's weights rounded on their own; its input has a scale ``unit``.
 
     With ``moments`` of its inputs what the rounding changes on average goes into the bias.
     """
-    layer, top = Linear(node), 2 ** (how.bits - 1) - 1
+    top = how.top
     w, b = layer.weights(), layer.bias()
     rows = w.reshape(*w.shape[:2], -1)
     flat = rows.reshape(-1, rows.shape[-1])
-    scale = weight_scales(flat, b, input_scale, how.bits)
+    scale = weight_scales(flat, b, unit, how.bits)
     steps = scale.reshape(rows.shape[:2])
-    if how.rounding == "gptq" and moments is not None:
+    if how.rounding in ("gptq", "feedback") and moments is not None:
         spread = moments.covariance if layer.takes_bias else moments.second
         codes = second_order(rows, steps, spread, moments.count, top)
     elif how.rounding == "nearest":
@@ -68,16 +108,7 @@ def quantize_weights(
     if moments is not None and layer.takes_bias:
         lost = np.einsum("gok,gk->go", codes * steps[..., None] - rows, moments.mean).ravel()
         b = -lost if b is None else b - lost
-    q = layer.shaped(codes.reshape(w.shape)).astype(np.int8)
-    axis = channel_axis(node)
-    names = [v.name for v in node.operands[1:]]
-    inputs = [node.inputs[0], _dequantized(graph, node, names[0], q, scale, axis)]
-    if b is not None:
-        unit = np.asarray(scale * input_scale, np.float32)
-        whole = np.rint(b / unit).astype(np.int32)
-        name = (names[1:] or [f"{node.output.name}.bias"])[0]
-        inputs.append(_dequantized(graph, node, name, whole, unit, 0))
-    graph.set_inputs(node, inputs)
+    return Rounded(codes.reshape(w.shape), scale, b)
 
 
 def weight_scales(rows: Array, bias: Array | None, input_scale: float, bits: int) -> Array:
