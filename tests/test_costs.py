@@ -97,7 +97,7 @@ def test_measured_decisions_are_replayed_by_a_later_compilation(
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "m.onnx")
     words = ["compile", "m.onnx", "--db", "db.jsonl", "--set", "choose-precision.measured=1e-6"]
-    assert cli.main([*words, "-o", "first", "--tune", "30"]) == 0
+    assert cli.main([*words, "-o", "first", "--tune", "10"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "db.jsonl").read_text().splitlines()]
     decisions = [line for line in lines if "floats" in line]
     assert len(decisions) == 1

