@@ -59,6 +59,7 @@ class Lowering:
     places: dict[int, Place] = field(default_factory=dict)
     flattened: dict[int, Place] = field(default_factory=dict)
     fused: set[int] = field(default_factory=set)
+    inner: bool = False
     where: str = ""
 
     @property
@@ -72,15 +73,26 @@ class Lowering:
     def run(self) -> Program:
         """Lower everything and place all buffers."""
         self._declare()
-        for node in self.graph.nodes:
-            self.where = node.name
-            self._node(node)
+        self.walk()
         self._deliver()
         self.program.weights = sum(
             v.data.nbytes for v in self.graph.constants if v.data is not None and v.uses
         )
         self.program.place()
         return self.program
+
+    def enclosed(self, graph: Graph, where: str) -> "Lowering":
+        """The lowering of an inner graph into the same program; its inputs are yet to be placed."""
+        return replace(
+            self, graph=graph, arrangement=arrange(graph), places={}, flattened={}, fused=set(),
+            inner=True, where=where,
+        )  # fmt: skip
+
+    def walk(self) -> None:
+        """Lower all nodes."""
+        for node in self.graph.nodes:
+            self.where = node.name
+            self._node(node)
 
     # -- places ------------------------------------------------------------------------------
 
@@ -154,7 +166,7 @@ class Lowering:
         dense = lanes == 1 or not value.shape or value.shape[-1] % lanes == 0
         wanted = lanes == 1 or not _spatial(value, self)
         bare = self.arrangement.border(value) is None
-        return self.graph.is_output(value) and dense and wanted and bare
+        return not self.inner and self.graph.is_output(value) and dense and wanted and bare
 
     def _output(self, value: Value) -> Place:
         index = next(i for i, v in enumerate(self.graph.outputs) if v is value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ..pool import Pool
 from ..program import Kernel, Program, Storage
+from ..regions import times
 from ..template import TemplateKernel
 from ..worker import Compile
 from .measurer import Measurer, Timing
@@ -73,8 +74,9 @@ class Profiler:
 def by_node(program: Program, seconds: Mapping[str, float]) -> dict[str, float]:
     """Seconds of all calls on behalf of an IR node, by its name."""
     found: dict[str, float] = {}
-    for call in program.calls:
-        found[call.node] = found.get(call.node, 0.0) + seconds[call.symbol]
+    counts = times(program.regions, len(program.calls))
+    for call, count in zip(program.calls, counts, strict=True):
+        found[call.node] = found.get(call.node, 0.0) + count * seconds[call.symbol]
     return found
 
 
