@@ -47,7 +47,15 @@ def has_cell(node: Node, op: Recurrent) -> bool:
     names = op.names(0) + op.names(op.ways - 1)
     usual = op.clip is None and op.layout == 0 and all(n in _ACTIVATIONS for n in names)
     fixed = x is not None and isinstance(x.type.shape[0], int)
-    return fixed and constant and weights[3] is None and usual
+    return fixed and constant and usual and _of_full_length(node)
+
+
+def _of_full_length(node: Node) -> bool:
+    """Whether no sequence of the batch is known, or may turn out, to end before the others."""
+    lengths = node.inputs[4] if len(node.inputs) > 4 else None
+    if lengths is None or lengths.data is None:
+        return lengths is None
+    return bool((lengths.data >= node.operands[0].shape[0]).all())
 
 
 def is_known(value: Value) -> bool:

@@ -12,7 +12,9 @@ import numpy as np
 from ...ir.errors import BackendError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.base import Op
+from ...ir.ops.late import Late
 from ...ir.types import Array, TensorType
+from .accepted import check_node, check_value
 from .arrange import Arrangement, Border, arrange
 from .border import FillBorder
 from .generic import Generic, supported
@@ -72,6 +74,7 @@ class Lowering:
 
     def run(self) -> Program:
         """Lower everything and place all buffers."""
+        self.check()
         self._declare()
         self.walk()
         self._deliver()
@@ -87,6 +90,13 @@ class Lowering:
             self, graph=graph, arrangement=arrange(graph), places={}, flattened={}, fused=set(),
             inner=True, where=where,
         )  # fmt: skip
+
+    def check(self) -> None:
+        """``BackendError`` for shapes that are not known and types that kernels do not know."""
+        for value in self.graph.inputs:
+            check_value(value, f"input {value.name!r}")
+        for node in self.graph.nodes:
+            check_node(node)
 
     def walk(self) -> None:
         """Lower all nodes."""
@@ -236,9 +246,12 @@ class Lowering:
             ins = [self.place(v) for v in node.operands]
             self.generic(node.op, ins, [self.result(v) for v in node.outputs])
         else:
-            raise BackendError(
-                f"node {node.name!r}: op {node.op.name} cannot be compiled (no kernel for it)"
-            )
+            why = "no kernel for it"
+            if isinstance(node.op, Late):
+                why = (
+                    f"{node.op.op.name} whose {', '.join(node.op.names)} are known at run time only"
+                )
+            raise BackendError(f"node {node.name!r}: op {node.op.name} cannot be compiled ({why})")
 
     def _deliver(self) -> None:
         """Copy outputs that are not where the caller wants them."""

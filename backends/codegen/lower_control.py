@@ -26,7 +26,6 @@ def lower_if(low: Lowering, node: Node) -> None:
     """Both branches, each with a condition; they write the same results."""
     op = node.op
     assert isinstance(op, If)
-    _check_static(node)
     condition = low.as_rows(low.place(node.operands[0])).pointer
     outs = [low.result(v) for v in node.outputs]
     captured = [low.place(v) for v in node.operands[1:]]
@@ -40,7 +39,6 @@ def lower_scan(low: Lowering, node: Node) -> None:
     """A loop of as many trips as there are elements to scan."""
     op = node.op
     assert isinstance(op, Scan)
-    _check_static(node)
     end = op.carried + op.scanned
     states = [_state(low, v) for v in node.operands[: op.carried]]
     sources = [low.place(v) for v in node.operands[op.carried : end]]
@@ -66,7 +64,6 @@ def lower_loop(low: Lowering, node: Node) -> None:
             f"node {node.name!r}: a Loop without bound cannot be compiled; give it a constant trip "
             f"count of at most {MOST_TRIPS}"
         )
-    _check_static(node)
     count = max(int(trips.data.reshape(-1)[0]), 0)
     states = [_state(low, v) for v in node.inputs[2 : 2 + op.carried] if v is not None]
     captured = [low.place(v) for v in node.inputs[2 + op.carried :] if v is not None]
@@ -80,19 +77,11 @@ def lower_loop(low: Lowering, node: Node) -> None:
         low.places[id(value)] = place
 
 
-def _check_static(node: Node) -> None:
-    for value in node.outputs:
-        if any(isinstance(d, str) for d in value.type.shape):
-            raise BackendError(
-                f"node {node.name!r}: the shape of %{value.name}, {value.type}, is known at run "
-                f"time only; {node.op.name} of such a result cannot be compiled"
-            )
-
-
 def _inside(low: Lowering, node: Node, graph: Graph, places: Sequence[Place]) -> list[Place]:
     """Lower an inner graph whose inputs are at ``places``; where its outputs are."""
     inner = low.enclosed(graph, node.name)
     inner.places.update(zip(map(id, graph.inputs), places, strict=True))
+    inner.check()
     inner.walk()
     return [inner.place(v) for v in graph.outputs]
 

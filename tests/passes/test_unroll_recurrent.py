@@ -45,6 +45,7 @@ def test_one_step_without_states_and_bias(kind):
         (ops.GRU(HIDDEN, linear_before_reset=True), {}),
         (ops.GRU(HIDDEN, linear_before_reset=True), {"bias": False}),
         (ops.LSTM(HIDDEN), {"peep": True}),
+        (ops.LSTM(HIDDEN), {"lengths": [3, 3]}),
         (ops.LSTM(HIDDEN, input_forget=True), {}),
         (ops.LSTM(HIDDEN, input_forget=True), {"peep": True}),
         (ops.RNN(HIDDEN, activations=("LeakyRelu",), activation_alpha=(0.3,)), {}),
