@@ -69,10 +69,11 @@ def run(chosen: Sequence[Case], progress: Progress | None = None) -> list[Outcom
         return compile_cases(chosen, progress)
 
 
-def document(outcomes: Sequence[Outcome]) -> str:
+def document(outcomes: Sequence[Outcome], every: int = 1) -> str:
     """The table in markdown."""
     lines = ["# The test cases of the `onnx` package as compiled code", ""]
-    lines += [f"onnx {onnx.__version__}. {ABOUT}", ""]
+    part = "all cases" if every == 1 else f"one of {every} cases, by name (`--every {every}`)"
+    lines += [f"onnx {onnx.__version__}, {part}. {ABOUT}", ""]
     lines += ["| kind | cases | correct | wrong | refused |", "|---|---|---|---|---|"]
     for kind in KINDS:
         count = Counter(o.verdict for o in outcomes if o.case.kind == kind)
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for o in (o for o in outcomes if o.verdict != CORRECT):
             print("\t".join((o.verdict, o.case.kind, o.case.name, o.reason)))
     else:
-        print(document(outcomes))
+        print(document(outcomes, args.every))
     counts = dict(Counter(o.verdict for o in outcomes))
     setting.finish({"machine": setting.machine(), "results": counts}, args.json)
     return int(any(o.verdict == WRONG for o in outcomes))

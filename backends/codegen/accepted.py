@@ -21,7 +21,7 @@ HALF = MOVED | {"Quantize", "Dequantize"}
 
 DOUBLE = MOVED | {
     "Abs", "Add", "ArgMax", "ArgMin", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater",
-    "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mul",
+    "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mod", "Mul",
     "Neg", "Pow", "Reciprocal", "ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSum", "ReduceSumSquare", "Relu", "Round", "Sign", "Sqrt", "Sub", "Sum",
 }  # fmt: skip

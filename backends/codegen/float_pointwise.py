@@ -113,7 +113,7 @@ BINARY: dict[str, Binary] = {
     "LessOrEqual": lambda op, a, b: a <= b,
     "And": lambda op, a, b: tirx.And(_true(a), _true(b)),
     "Or": lambda op, a, b: tirx.Or(_true(a), _true(b)),
-    "Xor": lambda op, a, b: tirx.Not(_true(a).equal(_true(b))),
+    "Xor": lambda op, a, b: _unlike(_true(a), _true(b)),
     "BitwiseAnd": lambda op, a, b: a & b,
     "BitwiseOr": lambda op, a, b: a | b,
     "BitwiseXor": lambda op, a, b: a ^ b,
@@ -127,6 +127,11 @@ def _true(x: Expr) -> Expr:
     return tirx.Not(x.equal(zero_of(x)))
 
 
+def _unlike(a: Expr, b: Expr) -> Expr:
+    """Whether one of two conditions holds; LLVM is given no comparison of such."""
+    return tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b))
+
+
 def _mod(op: Any, a: Expr, b: Expr) -> Expr:
     if "float" not in a.ty.dtype:
         return tirx.truncmod(a, b) if op.fmod else tirx.floormod(a, b)
@@ -134,7 +139,7 @@ def _mod(op: Any, a: Expr, b: Expr) -> Expr:
     if op.fmod:
         return rest
     rest, zero = fn.held(rest), zero_of(a)
-    unlike = tirx.Not((rest < zero).equal(b < zero))
+    unlike = _unlike(rest < zero, b < zero)
     return tirx.Select(tirx.And(tirx.Not(rest.equal(zero)), unlike), rest + b, rest)
 
 
