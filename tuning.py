@@ -78,10 +78,13 @@ def open_database(path: Path) -> Database:
 def workloads_of(graph: Graph, target: Target) -> dict[TemplateKernel, int]:
     """The kernels that a network takes by estimate, and how often each is called."""
     from .backends.codegen.lower import lower
+    from .backends.codegen.regions import times
     from .backends.codegen.template import TemplateKernel
 
     program = lower(graph, target.features, keep_constants=False)
-    calls = Counter(call.symbol for call in program.calls)
+    calls: Counter[str] = Counter()
+    for call, count in zip(program.calls, times(program.regions, len(program.calls)), strict=True):
+        calls[call.symbol] += count
     return {
         kernel: calls[symbol]
         for symbol, kernel in program.kernels.items()

@@ -55,15 +55,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|---|---|",
     ]
     node = [o for o in outcomes if o.case.kind == "node"]
-    lines += _by_operator(node)
+    lines += by_operator(node)
     lines += ["", "## What is not supported", "", "| case | why |", "|---|---|"]
     for outcome in (o for o in outcomes if o.verdict != CORRECT):
         reason = outcome.reason.replace("|", "\\|")
-        lines.append(f"| {outcome.case.kind}: {outcome.case.name} | {_short(reason)} |")
+        lines.append(f"| {outcome.case.kind}: {outcome.case.name} | {short(reason)} |")
     return "\n".join([*lines, ""])
 
 
-def _by_operator(outcomes: Sequence[Outcome]) -> list[str]:
+def by_operator(outcomes: Sequence[Outcome]) -> list[str]:
     """A row for each operator and opset."""
     names = {o.case.name: _own_operator(o.case) for o in outcomes}
     rows: dict[tuple[str, int], Counter[str]] = {}
@@ -87,7 +87,8 @@ def _own_operator(case: Case) -> str:
     return (named or [n for n in names if n != "Constant"] or ["(none)"])[-1]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A reason that fits into a row."""
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .counted import counted, trips_of
 from .graph import Graph, Node, Origin, Value
 from .ops import base
+from .ops.control import Loop
 from .ops.dims import plus, product, quotient
 from .ops.elementwise import Add, Cast, Div, Identity, Max, Min, Mul, Sub, Where
 from .ops.index import Gather, Slice
@@ -61,6 +63,8 @@ class Builder:
     ) -> list[Value]:
         """The results of one more node, or the constants that they are."""
         op, ins = resolve(op, ins, self.known)
+        if isinstance(op, Loop) and (trips := trips_of(op, ins, self.static)) is not None:
+            op, ins = counted(op, ins, self.constant(np.arange(trips), "trips"))
         folded = self._fold(op, ins)
         if folded is not None:
             names = [*names, *["c"] * len(folded)]

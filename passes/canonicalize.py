@@ -1,10 +1,10 @@
 """``canonicalize``: one form for everything that has many, so that later passes see few cases.
 
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
-into biases), unrolls short recurrent layers, writes transposed convolutions as convolutions, and
-recovers the activations, normalisations and selective scans that exporters take apart (rules, one
-line each: ``patterns_activation``, ``patterns_norm``, ``patterns_linear``, ``patterns_scan``,
-``patterns_transposed``).  ::
+into biases), unrolls short recurrent layers and makes loops of long ones, writes transposed
+convolutions as convolutions, and recovers the activations, normalisations and selective scans that
+exporters take apart (rules, one line each: ``patterns_activation``, ``patterns_norm``,
+``patterns_linear``, ``patterns_scan``, ``patterns_transposed``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -21,6 +21,7 @@ from ..ir.graph import Graph, Node
 from ..ir.rewrite import rewrite
 from .base import Kind, Pass, Statistics
 from .context import Context
+from .loop_recurrent import loop_recurrent
 from .patterns_activation import ACTIVATIONS
 from .patterns_linear import LINEAR
 from .patterns_norm import NORMS
@@ -47,6 +48,7 @@ class Canonicalize(Pass):
         while True:
             counts["constant"] += fold_constants(graph)
             counts["unrolled"] += unroll_recurrent(graph)
+            counts["looped"] += loop_recurrent(graph)
             # Norms first: a mean inside one is no pooling.
             fired = rewrite(graph, [*SHAPES, *NORMS], self.name)
             fired += rewrite(graph, [*LINEAR, *TRANSPOSED, *ACTIVATIONS], self.name)

@@ -1,4 +1,4 @@
-"""``choose-precision``: what is faster in float on the target stays float.
+"""``choose-precision``: what is faster in float on the target, or loses too much, stays float.
 
 Comes before quantization, since a layer that stays float needs no codes.  A trial copy is quantized
 and folded (with the cheapest rounding: numbers do not matter here), the target says what it and
@@ -7,6 +7,9 @@ with ranges taken at run time the layers that share an input with their clamps. 
 
     integer region: seconds of its nodes, and of quantizing its inputs and dequantizing its outputs
     float region:   seconds of the same nodes in the float network
+
+Before that, with static ranges, products of two activations are judged by the noise that their
+codes make (``sensitivity``).
 
 Decisions that were measured are remembered under a hash of the network, so that a later
 compilation takes them without measuring.  Does not cut a region into faster parts.
@@ -26,6 +29,7 @@ from .fold_integers import FoldIntegers
 from .plan import fusable_clamp, plan, role
 from .quantize import QuantizeStatic
 from .quantize_dynamic import QuantizeDynamic
+from .sensitivity import loud_products
 
 Regions = dict[str, int]
 """The number of the region of every node in one, by name."""
@@ -33,9 +37,10 @@ Regions = dict[str, int]
 
 @dataclass(frozen=True)
 class ChoosePrecision(Pass):
-    """Decide which regions stay float; without a cost nothing is decided.
+    """Decide which regions stay float; without a cost only products that lose too much do.
 
     ``measured``, ``estimated``: how many times faster float must be, by how the cost is known.
+    ``share``: how many times an equal part of all noise a product of two activations may make.
     """
 
     name: ClassVar[str] = "choose-precision"
@@ -44,18 +49,25 @@ class ChoosePrecision(Pass):
 
     measured: float = 1.1
     estimated: float = 1.25
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse factors that mean nothing."""
-        for key, value in (("measured", self.measured), ("estimated", self.estimated)):
+        for key in ("measured", "estimated", "share"):
+            value = getattr(self, key)
             if not value > 0:
                 raise PreconditionError(f"{self.name}.{key} = {value} must be above zero")
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Put names and reasons into ``context.chosen_float``."""
+        loud = {}
+        if "calibrated" in graph.properties and context.calibration is not None:
+            loud = loud_products(graph, context, self.share)
+            context.chosen_float.update(loud)
         cost = context.cost
         if cost is None:
-            return {"rewrites": 0, "decided": "by nothing: no cost is known"}
+            how = "by nothing: no cost is known"
+            return {"rewrites": 0, "float": len(loud), "decided": how}
         key = _key(graph, context.kept, f"{self.measured} {self.estimated}")
         chosen, how = cost.recall(key), "remembered"
         if chosen is None:
@@ -64,7 +76,7 @@ class ChoosePrecision(Pass):
             if cost.measured:
                 cost.remember(key, chosen)
         context.chosen_float.update(chosen)
-        return {"rewrites": 0, "float": len(chosen), "decided": how}
+        return {"rewrites": 0, "float": len(loud) + len(chosen), "decided": how}
 
     def _choose(self, graph: Graph, context: Context, cost: Cost) -> dict[str, str]:
         static = "calibrated" in graph.properties
@@ -92,7 +104,7 @@ class ChoosePrecision(Pass):
 
 def _key(graph: Graph, kept: Kept, factors: str) -> str:
     mode = "static" if "calibrated" in graph.properties else "dynamic"
-    text = "\n".join([mode, factors, *kept.patterns, str(graph)])
+    text = "\n".join([mode, factors, *kept.patterns, *sorted(kept.chosen), str(graph)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

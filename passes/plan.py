@@ -2,8 +2,10 @@
 
 A node is *integer* if it leads to a convolution or matrix product through integer nodes; what comes
 after the last of those stays float, except for poolings and a softmax, which keep 16-bit codes (so
-that classifiers end exactly).  Values inside a fusion (convolution -> sum -> clamp) carry no codes
-of their own: the accumulator goes through.
+that classifiers end exactly).  Codes begin as late as they can: an elementwise function of what
+float nodes made stays float too, since codes of its operands lose more than codes of its result
+(a square root of sums of squares loses all that is small).  Values inside a fusion (convolution ->
+sum -> clamp) carry no codes of their own: the accumulator goes through.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
     """Decide what becomes codes; see the module's documentation."""
     out = Plan()
     roles = {id(n): role(n, kept) for n in graph.nodes}
+    roles.update(dict.fromkeys(_before_codes(graph, roles), "float: codes begin after it"))
     for node in graph.nodes:
         if roles[id(node)].startswith("float"):
             out.why_float[node.name] = roles[id(node)].partition(": ")[2]
@@ -200,6 +203,26 @@ def _pool(node: Node) -> str:
 
 def _scalar(value: Value) -> bool:
     return value.data is not None and value.data.size == 1
+
+
+ELEMENTWISE = frozenset({"sum", "product", "unary", "clamp"})
+
+
+def _before_codes(graph: Graph, roles: dict[int, str]) -> list[int]:
+    """Elementwise nodes, by id, whose operands all come from float nodes, if through movers."""
+    real: set[str] = set()
+    found = []
+    for node in graph.nodes:
+        kind = roles[id(node)]
+        operands = [v.name for v in node.operands if not v.is_constant]
+        follows = kind in ELEMENTWISE or kind == "mover"
+        if not operands or (follows and not real.issuperset(operands)):
+            continue
+        if follows or kind.startswith("float") or kind == "softmax":
+            real.update(v.name for v in node.outputs)
+        if kind in ELEMENTWISE:
+            found.append(id(node))
+    return found
 
 
 INTEGER = frozenset({"anchor", "mover", "clamp", "sum", "product", "pool", "unary"})

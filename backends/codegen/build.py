@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,17 +77,19 @@ def build(
     progress: Progress | None = None,
     extra: Mapping[str, object] | None = None,
     seconds: float = 120.0,
+    pool: Pool | None = None,
 ) -> None:
     """Compile ``graph`` for ``target`` into the artifact ``directory``, replaced as a whole.
 
-    ``extra`` goes into the manifest; ``seconds`` is the limit for one kernel.  Raises
+    ``extra`` goes into the manifest; ``seconds`` is the limit for one kernel; ``pool`` compiles
+    (default: one of its own, with that limit).  Raises
     ``BackendError`` where the directory is not ours, and for what cannot be compiled.
     """
     from ...ir.text import save
 
     target.check_available()
     with replacing(Path(directory)) as folder:
-        built = compile_graph(graph, target, progress, seconds)
+        built = compile_graph(graph, target, progress, seconds, pool=pool)
         built.write(folder)
         save(graph, folder)
         manifest = {**built.manifest, "files": hashes(folder), **(extra or {})}
@@ -100,12 +102,14 @@ def compile_graph(
     progress: Progress | None = None,
     seconds: float = 120.0,
     choose: "Choose | None" = None,
+    pool: Pool | None = None,
 ) -> Built:
     """The library and manifest of ``graph``; nothing is written but scratch files.
 
-    ``choose`` says which kernel serves a workload (default: by estimate).
+    ``choose`` says which kernel serves a workload (default: by estimate); ``pool``: see ``build``.
     """
-    with Pool(workers=_workers(), seconds=seconds) as pool:
+    with ExitStack() as stack:
+        pool = pool or stack.enter_context(Pool(workers=_workers(), seconds=seconds))
         program, ports = _lowered(graph, target, choose)
         report = None if progress is None else _stage(progress, "kernels")
         if target.arch:

@@ -93,7 +93,7 @@ UNARY: dict[str, Unary] = {
     "Identity": lambda op, x: x,
     "Clip": _clip,
     "Not": lambda op, x: tirx.Cast("uint8", x.equal(zero_of(x))),
-    "IsNaN": lambda op, x: tirx.Cast("uint8", tirx.Not(x.equal(x))),
+    "IsNaN": lambda op, x: tirx.Cast("uint8", _is_nan(x)),
 }
 """Functions of one element, by the op's name."""
 
@@ -113,11 +113,11 @@ BINARY: dict[str, Binary] = {
     "LessOrEqual": lambda op, a, b: a <= b,
     "And": lambda op, a, b: tirx.And(_true(a), _true(b)),
     "Or": lambda op, a, b: tirx.Or(_true(a), _true(b)),
-    "Xor": lambda op, a, b: tirx.Not(_true(a).equal(_true(b))),
+    "Xor": lambda op, a, b: _unlike(_true(a), _true(b)),
     "BitwiseAnd": lambda op, a, b: a & b,
     "BitwiseOr": lambda op, a, b: a | b,
     "BitwiseXor": lambda op, a, b: a ^ b,
-    "Pow": lambda op, a, b: fn.libm("powf", a, tirx.Cast("float32", b)),
+    "Pow": lambda op, a, b: _pow(a, b),
     "Mod": lambda op, a, b: _mod(op, a, b),
 }
 """Functions of two elements; ``Sum``, ``Min``, ``Max`` fold any number of operands."""
@@ -127,21 +127,58 @@ def _true(x: Expr) -> Expr:
     return tirx.Not(x.equal(zero_of(x)))
 
 
+def _unlike(a: Expr, b: Expr) -> Expr:
+    """Whether one of two conditions holds; LLVM is given no comparison of such."""
+    return tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b))
+
+
 def _mod(op: Any, a: Expr, b: Expr) -> Expr:
     if "float" not in a.ty.dtype:
         return tirx.truncmod(a, b) if op.fmod else tirx.floormod(a, b)
+    rest = fn.libm("fmodf", a, b)
     if op.fmod:
-        return fn.libm("fmodf", a, b)
-    return a - tirx.floor(a / b) * b
+        return rest
+    rest, zero = fn.held(rest), zero_of(a)
+    unlike = _unlike(rest < zero, b < zero)
+    return tirx.Select(tirx.And(tirx.Not(rest.equal(zero)), unlike), rest + b, rest)
+
+
+def _pow(a: Expr, b: Expr) -> Expr:
+    """In float32, powers of integers in float64: exact up to 2**53."""
+    if "float" in a.ty.dtype:
+        return fn.libm("powf", a, tirx.Cast(a.ty.dtype, b))
+    wide = fn.libm("powf", tirx.Cast("float64", a), tirx.Cast("float64", b))
+    return tirx.Cast(a.ty.dtype, wide)
+
+
+def _is_nan(x: Expr) -> Expr:
+    """By its bits: ``x != x`` is simplified away."""
+    if "float" not in x.ty.dtype:
+        return tirx.const(False, "bool")
+    bits = int(x.ty.dtype.removeprefix("float"))
+    mantissa = {16: 10, 32: 23, 64: 52}[bits]
+    infinity = (2 ** (bits - 1 - mantissa) - 1) << mantissa
+    size = tirx.reinterpret(f"int{bits}", x) & tirx.const(2 ** (bits - 1) - 1, f"int{bits}")
+    return size > tirx.const(infinity, f"int{bits}")
 
 
 def formula_of(op: Any) -> Formula | None:
     """The formula of an elementwise op, if it is one."""
     if (unary := UNARY.get(op.name)) is not None:
-        return lambda frame, at: unary(op, frame.load(0, at[0]))
+        return lambda frame, at: _unary(op, unary, frame.load(0, at[0]))
     if (binary := BINARY.get(op.name)) is not None:
         return lambda frame, at: reduce(lambda a, b: binary(op, a, b), _elements(frame, at))
     return {"Mean": _mean, "Where": _where, "Cast": _cast}.get(op.name, lambda _: None)(op)
+
+
+DOUBLE = {"Exp": "exp", "Log": "log"}
+"""Functions of float64, by their names in C; others have none but arithmetic."""
+
+
+def _unary(op: Any, function: Unary, x: Expr) -> Expr:
+    if x.ty.dtype == "float64" and op.name in DOUBLE:
+        return tirx.call_pure_extern("float64", DOUBLE[op.name], x)
+    return function(op, x)
 
 
 def _elements(frame: Frame, at: list[Expr]) -> list[Expr]:

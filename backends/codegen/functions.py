@@ -24,11 +24,11 @@ _TANH = (
 
 def exp(x: Expr) -> Expr:
     """``e**x``: 2**n times a polynomial; 0 and infinity beyond the range."""
-    x = _held(x)
+    x = held(x)
     inner = tirx.min(tirx.max(x, f32(-87.33)), f32(88.72))
-    n = _held(tirx.min(tirx.nearbyint(inner * f32(1.44269504)), f32(127.0)))
+    n = held(tirx.min(tirx.nearbyint(inner * f32(1.44269504)), f32(127.0)))
     r = inner - n * f32(0.693359375)
-    r = _held(r - n * f32(-2.12194440e-4))
+    r = held(r - n * f32(-2.12194440e-4))
     power = tirx.reinterpret("float32", tirx.shift_left(tirx.Cast("int32", n) + i32(127), i32(23)))
     value = (polynomial(r, _EXP) * (r * r) + r + f32(1.0)) * power
     value = tirx.Select(x > f32(88.72283), tirx.infinity("float32"), value)
@@ -41,20 +41,20 @@ def exp2(x: Expr) -> Expr:
     The polynomial (ours, of least greatest error) is 1 at 0, so that powers of small numbers keep
     their product over many steps.
     """
-    x = _held(tirx.min(tirx.max(x, f32(-126.0)), f32(128.0)))
-    n = _held(tirx.nearbyint(x))
-    r = _held(x - n)
+    x = held(tirx.min(tirx.max(x, f32(-126.0)), f32(128.0)))
+    n = held(tirx.nearbyint(x))
+    r = held(x - n)
     a, b, c, d, e, f = map(f32, _EXP2)
-    square = _held(r * r)
+    square = held(r * r)
     value = ((a * r + b) * square + (c * r + d)) * square + (e * r + f)
-    value = tirx.reinterpret("int32", _held(value))
+    value = tirx.reinterpret("int32", held(value))
     exponent = tirx.shift_left(tirx.Cast("int32", n), i32(23))
     return tirx.reinterpret("float32", value + exponent)
 
 
 def tanh(x: Expr) -> Expr:
     """An odd polynomial near zero, else by ``exp``."""
-    x = _held(x)
+    x = held(x)
     size, square = tirx.abs(x), x * x
     near = x + x * square * polynomial(square, _TANH)
     far = f32(1.0) - f32(2.0) / (exp(size + size) + f32(1.0))
@@ -68,16 +68,16 @@ def sigmoid(x: Expr) -> Expr:
 
 def silu(x: Expr) -> Expr:
     """``x * sigmoid(x)``."""
-    x = _held(x)
+    x = held(x)
     return x * sigmoid(x)
 
 
 def softplus(x: Expr) -> Expr:
     """``log(1 + exp(x))``: ``max(x, 0) + 2 artanh(s)``, ``s = y / (2 + y)``, ``y = exp(-|x|)``."""
-    x = _held(x)
-    y = _held(exp(-tirx.abs(x)))
-    s = _held(y / (y + f32(2.0)))
-    return tirx.max(x, f32(0.0)) + (s + s) * polynomial(_held(s * s), _ARTANH)
+    x = held(x)
+    y = held(exp(-tirx.abs(x)))
+    s = held(y / (y + f32(2.0)))
+    return tirx.max(x, f32(0.0)) + (s + s) * polynomial(held(s * s), _ARTANH)
 
 
 def erf(x: Expr) -> Expr:
@@ -86,13 +86,16 @@ def erf(x: Expr) -> Expr:
 
 
 def libm(name: str, *arguments: Expr) -> Expr:
-    """A function of C's library."""
+    """A function of C's library by its name for float32; that for float64 where these are."""
+    dtype = arguments[0].ty.dtype
+    if dtype == "float64":
+        return tirx.call_pure_extern(dtype, name.removesuffix("f"), *arguments)
     return tirx.call_pure_extern("float32", name, *arguments)
 
 
-def _held(value: Expr) -> Expr:
+def held(value: Expr) -> Expr:
     """The value, computed here and once."""
-    place = local(1, "float32")
+    place = local(1, value.ty.dtype)
     I.buffer_store(place, value, [0])
     return place[0]
 

@@ -22,8 +22,9 @@ __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden qc_data\\n.globl qc_dat
 extern const unsigned char qc_data[] __attribute__((visibility("hidden")));
 const void *qc_constants(void) { return qc_data; }
 #if defined(__arm__)
-/* LLVM asks for this name, the runtime of 32-bit ARM has another one. */
+/* LLVM asks for these names, the runtime of 32-bit ARM has others. */
 float __floatundisf(unsigned long long value) { return (float)value; }
+float __floatdisf(long long value) { return (float)value; }
 #endif
 #ifdef QC_TILES
 #include <sys/syscall.h>

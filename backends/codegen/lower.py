@@ -12,7 +12,9 @@ import numpy as np
 from ...ir.errors import BackendError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.base import Op
+from ...ir.ops.late import Late
 from ...ir.types import Array, TensorType
+from .accepted import check_node, check_value
 from .arrange import Arrangement, Border, arrange
 from .border import FillBorder
 from .generic import Generic, supported
@@ -59,6 +61,7 @@ class Lowering:
     places: dict[int, Place] = field(default_factory=dict)
     flattened: dict[int, Place] = field(default_factory=dict)
     fused: set[int] = field(default_factory=set)
+    inner: bool = False
     where: str = ""
 
     @property
@@ -71,16 +74,35 @@ class Lowering:
 
     def run(self) -> Program:
         """Lower everything and place all buffers."""
+        self.check()
         self._declare()
-        for node in self.graph.nodes:
-            self.where = node.name
-            self._node(node)
+        self.walk()
         self._deliver()
         self.program.weights = sum(
             v.data.nbytes for v in self.graph.constants if v.data is not None and v.uses
         )
         self.program.place()
         return self.program
+
+    def enclosed(self, graph: Graph, where: str) -> "Lowering":
+        """The lowering of an inner graph into the same program; its inputs are yet to be placed."""
+        return replace(
+            self, graph=graph, arrangement=arrange(graph), places={}, flattened={}, fused=set(),
+            inner=True, where=where,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """``BackendError`` for shapes that are not known and types that kernels do not know."""
+        for value in self.graph.inputs:
+            check_value(value, f"input {value.name!r}")
+        for node in self.graph.nodes:
+            check_node(node)
+
+    def walk(self) -> None:
+        """Lower all nodes."""
+        for node in self.graph.nodes:
+            self.where = node.name
+            self._node(node)
 
     # -- places ------------------------------------------------------------------------------
 
@@ -154,7 +176,7 @@ class Lowering:
         dense = lanes == 1 or not value.shape or value.shape[-1] % lanes == 0
         wanted = lanes == 1 or not _spatial(value, self)
         bare = self.arrangement.border(value) is None
-        return self.graph.is_output(value) and dense and wanted and bare
+        return not self.inner and self.graph.is_output(value) and dense and wanted and bare
 
     def _output(self, value: Value) -> Place:
         index = next(i for i, v in enumerate(self.graph.outputs) if v is value)
@@ -224,9 +246,12 @@ class Lowering:
             ins = [self.place(v) for v in node.operands]
             self.generic(node.op, ins, [self.result(v) for v in node.outputs])
         else:
-            raise BackendError(
-                f"node {node.name!r}: op {node.op.name} cannot be compiled (no kernel for it)"
-            )
+            why = "no kernel for it"
+            if isinstance(node.op, Late):
+                why = (
+                    f"{node.op.op.name} whose {', '.join(node.op.names)} are known at run time only"
+                )
+            raise BackendError(f"node {node.name!r}: op {node.op.name} cannot be compiled ({why})")
 
     def _deliver(self) -> None:
         """Copy outputs that are not where the caller wants them."""

@@ -1,6 +1,5 @@
 """The selective scan: which of its operands there are, and whether its last state is wanted."""
 
-from ...ir.errors import BackendError
 from ...ir.graph import Node
 from ...ir.ops.selective_scan import SelectiveScan
 from .lower import Lowering
@@ -11,11 +10,6 @@ def lower_scan(low: Lowering, node: Node) -> None:
     """``SelectiveScan`` in float32."""
     op = node.op
     assert isinstance(op, SelectiveScan)
-    if node.output.type.dtype != "float32":
-        raise BackendError(
-            f"node {node.name!r}: SelectiveScan of {node.output.type.dtype} cannot be compiled, "
-            "only of float32"
-        )
     names = [
         name
         for name, value in zip((*REQUIRED, *OPTIONAL), node.inputs, strict=False)

@@ -102,6 +102,16 @@ def clamped(value: Expr, low: int, high: int, dtype: str) -> Expr:
     return tirx.Cast(dtype, tirx.min(tirx.max(value, i32(low)), i32(high)))
 
 
+def least(dtype: str) -> Expr:
+    """What no element is below."""
+    return tirx.const(float("-inf"), dtype) if "float" in dtype else tirx.min_value(dtype)
+
+
+def greatest(dtype: str) -> Expr:
+    """What no element is above."""
+    return tirx.const(float("inf"), dtype) if "float" in dtype else tirx.max_value(dtype)
+
+
 def f32(value: float) -> Expr:
     """A float32 constant."""
     return tirx.const(float(value), "float32")

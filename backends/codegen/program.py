@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from .memory import ALIGNMENT, SLACK, Interval, plan
+from .regions import Region, held
 
 
 class Storage(Enum):
@@ -33,10 +35,14 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Pointer:
-    """An address: ``offset`` bytes into a buffer."""
+    """An address: ``offset`` bytes into a buffer, and ``step`` more each time around a loop.
+
+    The loop is the innermost region that the call is in.
+    """
 
     buffer: Buffer
     offset: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,16 @@ class Call:
 class Program:
     """Kernels by symbol, the calls in order, constants, and the graph's inputs and outputs.
 
-    ``once``: calls that come before the first run, in memory that nothing else is given.
+    ``regions``: stretches of the calls that are repeated or depend on data, in the order in which
+    they begin.  ``once``: calls that come before the first run, in memory that nothing else is
+    given.
     Without ``keep_constants`` their bytes are left out: the program can be costed, not run.
     """
 
     keep_constants: bool = True
     kernels: dict[str, Kernel] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     once: list[Call] = field(default_factory=list)
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
@@ -103,6 +112,16 @@ class Program:
             self._symbols[kernel] = symbol
             self.kernels[symbol] = kernel
         (self.once if once else self.calls).append(Call(symbol, pointers, node))
+
+    @contextmanager
+    def region(
+        self, trips: int = 1, condition: Pointer | None = None, when: bool = True
+    ) -> Iterator[None]:
+        """Calls made inside are repeated, or made where ``condition`` says so: see ``Region``."""
+        region = Region(len(self.calls), len(self.calls), trips, condition, when)
+        self.regions.append(region)
+        yield
+        region.last = len(self.calls)
 
     def constant(self, name: str, data: bytes) -> Buffer:
         """A constant; equal bytes are stored once."""
@@ -124,8 +143,9 @@ class Program:
         """Give every arena buffer its offset."""
         spans: dict[Buffer, tuple[int, int]] = {}
         for step, buffer in self._uses():
-            first, _ = spans.get(buffer, (step, step))
-            spans[buffer] = (first, step)
+            first, last = spans.get(buffer, (step, step))
+            spans[buffer] = (min(first, step), max(last, step))
+        spans = {buffer: held(span, self.regions) for buffer, span in spans.items()}
         for call in self.once:
             spans |= {p.buffer: (0, len(self.calls)) for p in call.pointers}
         intervals = [Interval(b.size, *span) for b, span in spans.items()]
@@ -139,3 +159,7 @@ class Program:
             for pointer in call.pointers:
                 if pointer.buffer.storage is Storage.ARENA:
                     yield step, pointer.buffer
+        for region in self.regions:
+            asked = region.condition
+            if asked is not None and asked.buffer.storage is Storage.ARENA:
+                yield region.first, asked.buffer

@@ -9,6 +9,7 @@ from tvm import tirx
 from . import functions as fn
 from .layout import Strided
 from .loops import Expr, Frame
+from .pointwise import greatest, least
 from .reduction import reduce
 
 
@@ -37,8 +38,8 @@ _SUMS = {
     "ReduceLogSum": Sum(finish=lambda t, n: fn.libm("logf", t)),
 }
 _BEST = {
-    "ReduceMax": Best(tirx.max, tirx.min_value),
-    "ReduceMin": Best(tirx.min, tirx.max_value),
+    "ReduceMax": Best(tirx.max, least),
+    "ReduceMin": Best(tirx.min, greatest),
     "ReduceProd": Best(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype)),
 }
 NAMES = (*_SUMS, *_BEST)

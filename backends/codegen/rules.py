@@ -2,6 +2,7 @@
 
 from . import (
     lower_affine,
+    lower_control,
     lower_floats,
     lower_picks,
     lower_products,
@@ -17,6 +18,9 @@ RULES: dict[str, Rule] = {
     "MatMul": lower_floats.lower_matmul,
     "Gemm": lower_floats.lower_gemm,
     "SelectiveScan": lower_scan.lower_scan,
+    "If": lower_control.lower_if,
+    "Loop": lower_control.lower_loop,
+    "Scan": lower_control.lower_scan,
     "BatchNormalization": lower_affine.lower_batchnorm,
     "Quantize": lower_affine.lower_codes,
     "Dequantize": lower_affine.lower_codes,

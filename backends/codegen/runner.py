@@ -8,7 +8,7 @@ works on a range of independent iterations, which is cut into as many parts as t
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -16,6 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as I
 
 from .program import Call, Pointer, Program, Storage
+from .regions import Tree, nested
 
 RUN = "qc_run"
 MAIN = "main"
@@ -54,8 +55,9 @@ class Runner:
             threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
             base = I.bind(I.call_extern("handle", "qc_constants"))
             constants = I.decl_buffer((max(len(self.program.constants), 1),), "uint8", data=base)
-            for call in self.program.calls:
-                self._call(call, buffers, constants, threads)
+            calls = self.program.calls
+            frame = _Frame(buffers, constants, threads)
+            self._stretch(nested(self.program.regions, len(calls)), frame)
         return builder.get()
 
     def main(self) -> Any:
@@ -70,9 +72,41 @@ class Runner:
         workspace = I.arg("workspace", I.buffer((max(self.program.arena, 64),), "uint8"))
         return [*ports, workspace]
 
-    def _call(self, call: Call, buffers: list[Any], constants: Any, threads: Any) -> None:
-        pointers = [self._pointer(p, buffers, constants) for p in call.pointers]
-        extent = self.extents[call.symbol]
+    def _stretch(self, tree: Tree, frame: "_Frame") -> None:
+        """The calls of a region, with the regions inside of it in their places."""
+        at = tree.region.first
+        for inner in tree.inner:
+            self._calls(at, inner.region.first, frame)
+            self._region(inner, frame)
+            at = inner.region.last
+        self._calls(at, tree.region.last, frame)
+
+    def _region(self, tree: Tree, frame: "_Frame") -> None:
+        region = tree.region
+        if region.trips > 1:
+            with I.serial(0, region.trips) as trip:
+                self._guarded(tree, replace(frame, trip=trip))
+        elif region.trips == 1:
+            self._guarded(tree, replace(frame, trip=None))
+
+    def _guarded(self, tree: Tree, frame: "_Frame") -> None:
+        condition = tree.region.condition
+        if condition is None:
+            self._stretch(tree, frame)
+            return
+        address = self._pointer(condition, frame)
+        flag = I.decl_buffer((1,), "uint8", data=address)
+        holds = tirx.Not(flag[0].equal(tirx.const(0, "uint8")))
+        with I.If(holds if tree.region.when else tirx.Not(holds)), I.Then():
+            self._stretch(tree, frame)
+
+    def _calls(self, first: int, last: int, frame: "_Frame") -> None:
+        for call in self.program.calls[first:last]:
+            self._call(call, frame)
+
+    def _call(self, call: Call, frame: "_Frame") -> None:
+        pointers = [self._pointer(p, frame) for p in call.pointers]
+        extent, threads = self.extents[call.symbol], frame.threads
         if threads is None or extent < 2:
             I.evaluate(I.call_extern("int32", call.symbol, *pointers, _i32(0), _i32(extent)))
             return
@@ -81,16 +115,29 @@ class Runner:
             hi = tirx.truncdiv((part + 1) * extent, threads)
             I.evaluate(I.call_extern("int32", call.symbol, *pointers, lo, hi))
 
-    def _pointer(self, pointer: Pointer, buffers: list[Any], constants: Any) -> Any:
+    def _pointer(self, pointer: Pointer, frame: "_Frame") -> Any:
         kind, offset = pointer.buffer.storage, pointer.offset
         if kind is Storage.CONSTANT:
-            return _address(constants, pointer.buffer.offset + offset)
-        if kind is Storage.ARENA:
-            return _address(buffers[-1], pointer.buffer.offset + offset)
-        index = pointer.buffer.offset
-        if kind is Storage.OUTPUT:
-            index += len(self.program.inputs)
-        return _address(buffers[index], offset)
+            owner, offset = frame.constants, pointer.buffer.offset + offset
+        elif kind is Storage.ARENA:
+            owner, offset = frame.buffers[-1], pointer.buffer.offset + offset
+        else:
+            index = pointer.buffer.offset
+            index += len(self.program.inputs) if kind is Storage.OUTPUT else 0
+            owner = frame.buffers[index]
+        if pointer.step and frame.trip is not None:
+            return I.handle_add_byte_offset(owner.data, frame.trip * pointer.step + offset)
+        return _address(owner, offset)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What calls are written with: the memory, the number of threads, the loop's variable."""
+
+    buffers: list[Any]
+    constants: Any
+    threads: Any
+    trip: Any = None
 
 
 def _address(buffer: Any, offset: int = 0) -> Any:

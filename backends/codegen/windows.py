@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as I
 from ...ir.ops.integer import QAveragePool
 from .layout import Strided
 from .loops import Expr, Frame, index_of, unravel
-from .pointwise import f64, i32
+from .pointwise import f64, i32, least
 from .reduction import reduce
 
 MOST_TAPS = 64
@@ -51,7 +51,7 @@ def emit_max_pool(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[
     """
     x, out = ins[0], outs[0]
     moved = all(d == 1 for d in op.dilations)
-    lowest = tirx.min_value(x.dtype)
+    lowest = least(x.dtype)
     with points(out, frame) as (at, extent):
         best: Expr | None = None
         for tap in _taps(op):
@@ -203,7 +203,7 @@ def emit_global(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[St
     """``GlobalAveragePool`` and ``GlobalMaxPool``."""
     x, axes = ins[0], tuple(range(2, ins[0].rank))
     if op.name == "GlobalMaxPool":
-        start = tirx.min_value(x.dtype)
+        start = least(x.dtype)
         return reduce(frame, x, outs[0], axes, start, lambda a, v: tirx.max(a, v), lambda t: t)
     count = float(np.prod(x.shape[2:]))
     return reduce(

@@ -128,6 +128,53 @@ def test_a_loop_that_ends_itself():
     same(proto, {"x": np.float32([1, -3]), "limit": np.asarray(20, np.float32)})
 
 
+def counting_loop(trips, on="go", extra=()):
+    """``s += x * i``, and each of these sums; ``on`` says whether it goes on."""
+    inside = [
+        helper.make_node("Cast", ["i"], ["f"], to=FLOAT),
+        helper.make_node("Mul", ["x", "f"], ["m"]),
+        helper.make_node("Add", ["s", "m"], ["t"]),
+        helper.make_node("Identity", ["t"], ["row"]),
+        *extra,
+        helper.make_node("Identity", [on], ["goes"]),
+    ]
+    graph = body(
+        inside,
+        [info("i", INT, []), info("go", BOOL, []), info("s")],
+        [info("goes", BOOL, []), info("t"), info("row")],
+    )
+    loop = node("Loop", ["n", "", "x"], ["y", "rows"], body=graph)
+    outputs = {"y": (FLOAT, None), "rows": (FLOAT, None)}
+    return model([loop], {"x": (FLOAT, [2, 3])}, outputs, {"n": np.asarray(trips, np.int64)})
+
+
+def test_a_loop_of_no_trips_yields_rows_of_its_shape():
+    """onnxruntime says nothing of the shape there."""
+    graph = load(counting_loop(0))
+    x = normal(2, 3)
+    found = evaluate(graph, {"x": x})
+    np.testing.assert_array_equal(found["y"], x)
+    assert found["rows"].shape == graph.outputs[1].type.shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("trips", [1, 5])
+def test_a_loop_that_is_counted_is_a_scan(trips):
+    graph = same(counting_loop(trips), {"x": normal(2, 3)})
+    assert [n.op.name for n in graph.nodes] == ["Scan"]
+    assert [v.type.shape for v in graph.outputs] == [(2, 3), (trips, 2, 3)]
+
+
+def test_a_loop_that_may_end_earlier_stays_one():
+    extra = [
+        helper.make_node("ReduceMax", ["t"], ["greatest"], keepdims=0),
+        helper.make_node("Less", ["greatest", "f"], ["small"]),
+    ]
+    graph = same(counting_loop(5, "small", extra), {"x": normal(2, 3)})
+    assert "Loop" in [n.op.name for n in graph.nodes]
+    graph = load(counting_loop(2**40))
+    assert "Loop" in [n.op.name for n in graph.nodes]
+
+
 def test_a_state_that_changes_its_rank_is_named():
     inside = [helper.make_node("Unsqueeze", ["s", "axes"], ["t"])]
     graph = body(

@@ -217,6 +217,34 @@ def test_a_mask_stays_float() -> None:
         assert sqnr_db(list(a.values()), list(q.values())) > 25
 
 
+def test_codes_begin_after_functions_of_reals() -> None:
+    """A spectrum's magnitude in codes of its squares would lose all that is quiet."""
+    b = Builder()
+    real, imaginary = b.op("Pow", b.x, b.const(2.0)), b.op("Pow", b.op("Sin", b.x), b.const(2.0))
+    halves = b.op("Slice", b.op("Add", real, imaginary), starts=(0,), ends=(4,), axes=(3,))
+    magnitude = b.op("Sqrt", halves)
+    _, integer, feeds = both(b, anchor(b, b.op("Relu", b.conv(magnitude, 4))))
+    assert [o for o in ops(integer) if "Quantize" in o or o[0] == "Q"] == [
+        "Quantize",
+        "QConv",
+        "QConv",
+    ]
+    why = plan(b.graph).why_float
+    assert why[magnitude.producer.name] == "codes begin after it"
+    assert "Slice" in ops(integer)
+    for feed in feeds:
+        a, q = evaluate(b.graph, feed), evaluate(integer, feed)
+        assert sqnr_db(list(a.values()), list(q.values())) > 30
+
+
+def test_a_sum_with_codes_among_its_operands_is_one_of_codes() -> None:
+    b = Builder()
+    real = b.op("Pow", b.x, b.const(2.0))
+    _, integer, _ = both(b, anchor(b, b.op("Add", b.op("Tanh", b.conv(b.x, 3)), real)))
+    assert "QSum" in ops(integer)
+    assert "Add" not in ops(integer)
+
+
 def test_dead_and_loud_channels_and_huge_biases() -> None:
     b = Builder()
     w = b.rng.normal(0, 0.3, (4, 3, 3, 3))

@@ -13,6 +13,7 @@ from ..link import compiler, declare_ports, run_compiler
 from ..memory import ALIGNMENT
 from ..pool import Pool
 from ..program import Emitted, Pointer, Program, Storage
+from ..regions import unrolled
 from ..runner import Port, Runner
 from .batches import Batch, batched
 from .device_program import PREPARE, SEQUENCE, DeviceProgram, text_of
@@ -60,7 +61,8 @@ def compile_program(
 
     Raises ``BackendError`` for what cannot be translated, compiled or linked.
     """
-    program = batched(program)
+    calls = unrolled(program.calls, program.regions)
+    program = batched(replace(program, calls=calls, regions=[]))
     sources = _translated(program, target, pool, progress)
     host = target.tvm()["host"]
     assert isinstance(host, dict)

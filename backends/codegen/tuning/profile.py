@@ -7,6 +7,7 @@ import numpy as np
 
 from ..pool import Pool
 from ..program import Kernel, Program, Storage
+from ..regions import times
 from ..template import TemplateKernel
 from ..worker import Compile
 from .measurer import Measurer, Timing
@@ -118,8 +119,9 @@ def total(program: Program, seconds: Mapping[str, float]) -> float:
 def by_node(program: Program, seconds: Mapping[str, float]) -> dict[str, float]:
     """Seconds of all calls on behalf of an IR node, by its name."""
     found: dict[str, float] = {}
-    for call in program.calls:
-        found[call.node] = found.get(call.node, 0.0) + seconds[call.symbol]
+    counts = times(program.regions, len(program.calls))
+    for call, count in zip(program.calls, counts, strict=True):
+        found[call.node] = found.get(call.node, 0.0) + count * seconds[call.symbol]
     return found
 
 
