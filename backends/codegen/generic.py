@@ -43,6 +43,7 @@ _EMITTERS: dict[str, Emitter] = {
     "Gather": picking.emit_gather,
     "GatherElements": picking.emit_gather_elements,
     "GatherND": picking.emit_gather_nd,
+    "TensorScatter": picking.emit_tensor_scatter,
     "QPad": picking.emit_qpad,
     "QResize": picking.emit_qresize,
     "QAveragePool": windows.emit_qaverage_pool,

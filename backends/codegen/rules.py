@@ -6,6 +6,7 @@ from . import (
     lower_picks,
     lower_products,
     lower_scan,
+    lower_states,
     lower_views,
 )
 from .lower import Rule
@@ -36,5 +37,6 @@ RULES: dict[str, Rule] = {
     "Pad": lower_picks.lower_pad,
     "Tile": lower_picks.lower_tile,
     "Gather": lower_picks.lower_gather,
+    "TensorScatter": lower_states.lower_tensor_scatter,
     "Resize": lower_picks.lower_resize,
 }

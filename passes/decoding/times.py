@@ -112,8 +112,11 @@ def timing(graph: Graph) -> Timing:
         found.times.update(zip(map(id, node.outputs), results, strict=True))
     for value in graph.outputs:
         times = found.of(value)
-        if times is None or times.key is not None:
-            raise PreconditionError(f"output {value.name!r} is not one row per position")
+        if times is None or times.query != 1 or times.key is not None:
+            raise PreconditionError(
+                f"output {value.name!r} ({value.type}) is not [batch, positions, ...]: a decoder "
+                "gives a row for every token"
+            )
     if not found.cached:
         raise PreconditionError(
             "the network has no attention: there is nothing to keep between steps"
