@@ -18,6 +18,16 @@ def lower_tensor_scatter(low: Lowering, node: Node) -> None:
     low.generic(node.op, [low.place(update), _starts(low, node)], [target])
 
 
+def lower_cached_attention(low: Lowering, node: Node) -> None:
+    """Absent biases are zero, absent multipliers one."""
+    absent = {4: np.int32(0), 5: np.float32(1), 6: np.int32(0), 7: np.float32(1)}
+    places = [
+        low.constant(absent[i].reshape(1)) if value is None else low.place(value)
+        for i, value in enumerate(node.inputs)
+    ]
+    low.generic(node.op, places, [low.result(node.output)])
+
+
 def _in_place(low: Lowering, node: Node) -> Place | None:
     """The memory of the state that ``node`` makes of its only reader's operand."""
     cache, made = node.operands[0], node.output

@@ -38,5 +38,6 @@ RULES: dict[str, Rule] = {
     "Tile": lower_picks.lower_tile,
     "Gather": lower_picks.lower_gather,
     "TensorScatter": lower_states.lower_tensor_scatter,
+    "CachedAttention": lower_states.lower_cached_attention,
     "Resize": lower_picks.lower_resize,
 }

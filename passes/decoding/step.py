@@ -22,6 +22,7 @@ from ...ir.ops.index import Gather, Slice
 from ...ir.ops.select import TensorScatter
 from ...ir.ops.shape import Expand
 from ...ir.types import Array, TensorType
+from .fuse import fuse_attention
 from .replay import Replay
 from .times import Rows, Timing, timing
 
@@ -91,6 +92,7 @@ class _Step(Replay):
 
     def finish(self) -> None:
         self.out.outputs += [self.out[after] for _, after in self.out.states]
+        fuse_attention(self.out, self.position)
 
 
 def empty_states(graph: Graph) -> dict[str, Array]:
