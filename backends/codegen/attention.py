@@ -34,6 +34,9 @@ def emit_attention(
     shape = outs[0].shape[:-1]
     with I.serial(frame.lo, frame.hi) as step:
         row.at = [I.bind(i) for i in unravel(step, shape)]
+        row.head = row.at[:-1]
+        if op.group > 1:
+            row.head = [*row.at[:-2], I.bind(tirx.truncdiv(row.at[-2], i32(op.group)))]
         row.run()
     return int(np.prod(shape))
 
@@ -46,7 +49,9 @@ class _Row:
     ) -> None:
         self.op, self.frame, self.out = op, frame, out
         lead = out.shape[:-2]
-        self.q, self.k, self.v = (x.broadcast((*lead, *x.shape[-2:])) for x in ins[:3])
+        self.q = ins[0].broadcast((*lead, *ins[0].shape[-2:]))
+        shared = (*lead[:-1], lead[-1] // op.group) if op.group > 1 else lead
+        self.k, self.v = (x.broadcast((*shared, *x.shape[-2:])) for x in ins[1:3])
         self.position, self.ins = ins[3], ins
         self.capacity, self.width = self.k.shape[-1], out.shape[-1]
         self.coded = isinstance(op.product, ops.QMatMul)
@@ -55,6 +60,7 @@ class _Row:
         self.parts = local(LANES, "float32")
         self.result = local(self.width, "int32" if self.coded else "float32")
         self.at: list[Expr] = []
+        self.head: list[Expr] = []
 
     def run(self) -> None:
         """Scores, softmax, weighted sum."""
@@ -87,7 +93,7 @@ class _Row:
         with I.serial(0, count) as c:
             I.buffer_store(sums, tirx.const(0, dtype), [c])
         left0 = I.bind(index_of(self.at, q.strides[:-1]))
-        right0 = I.bind(index_of(self.at[:-1], k.strides[:-2]) + first * k.strides[-1])
+        right0 = I.bind(index_of(self.head, k.strides[:-2]) + first * k.strides[-1])
         with I.serial(0, q.shape[-1]) as d:
             left = I.bind(tirx.Cast(dtype, frame.load(0, left0 + d * q.strides[-1])) - a)
             with I.serial(0, count) as c:
@@ -157,7 +163,7 @@ class _Row:
         dtype, _, zero = self._zeros(self.op.product)
         with I.serial(0, self.width) as c:
             I.buffer_store(result, tirx.const(0, dtype), [c])
-        first = I.bind(index_of(self.at[:-1], v.strides[:-2]))
+        first = I.bind(index_of(self.head, v.strides[:-2]))
         with I.serial(0, limit) as j:
             weight = I.bind(tirx.Cast(dtype, self.scores[j]))
             with I.serial(0, self.width) as c:

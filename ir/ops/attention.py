@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..types import Array, TensorType
+import numpy as np
+
+from ..types import Array, Shape, TensorType
 from .base import Op, Operands, given, operand, optional
 from .elementwise import Where
 from .nn import MatMul
@@ -28,6 +30,7 @@ class CachedAttention(Op):
     position int64 ``[rows]``, bias? and multiplier? of ``scores``, the same of ``product``, and of
     every step the operands beside the one that runs through (the first; the second of ``Where``).
     ``scores`` and ``product`` are ``MatMul`` or ``QMatMul``; without ``codes`` reals are weighed.
+    Heads (the third axis from the end) of k and v each serve ``group`` heads of q.
     Whoever makes this op has shown that what lies beyond a row's position weighs exactly zero: code
     need not look at it.
     """
@@ -36,6 +39,7 @@ class CachedAttention(Op):
     steps: tuple[Op, ...] = ()
     codes: Quantize | None = None
     product: Op = _PRODUCT
+    group: int = 1
 
     def infer(self, ins: Operands) -> list[TensorType]:
         from ..graph import Value
@@ -43,7 +47,8 @@ class CachedAttention(Op):
         rows, k, v = (operand(ins, i).type for i in (3, 1, 2))
         if operand(ins, 0).type.shape[-2:-1] != rows.shape or k.shape[-1] != v.shape[-2]:
             raise ValueError(f"{rows} positions do not fit {operand(ins, 0).type}, {k} and {v}")
-        x = Value("x", self.scores.infer([*ins[:2], *ins[4:6]])[0])
+        k, v = (t if self.group == 1 else t.with_shape(self._wide(t.shape)) for t in (k, v))
+        x = Value("x", self.scores.infer([ins[0], Value("k", k), *ins[4:6]])[0])
         at = EXTRAS
         for step in self.steps:
             count = extra_operands(step)
@@ -51,10 +56,20 @@ class CachedAttention(Op):
             at += count
         if self.codes is not None:
             x = Value("x", self.codes.infer([x])[0])
-        return self.product.infer([x, ins[2], *ins[6:8]])
+        return self.product.infer([x, Value("v", v), *ins[6:8]])
+
+    def _wide(self, shape: Shape) -> Shape:
+        """The shape of k or v with a head for every head of q."""
+        heads = shape[-3]
+        if not isinstance(heads, int):
+            raise ValueError(f"the number of heads {heads!r} is not known")
+        return (*shape[:-3], heads * self.group, *shape[-2:])
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        (x,) = self.scores.eval([given(ins, 0), given(ins, 1), *ins[4:6]])
+        k, v = given(ins, 1), given(ins, 2)
+        if self.group > 1:
+            k, v = (np.repeat(a, self.group, -3) for a in (k, v))
+        (x,) = self.scores.eval([given(ins, 0), k, *ins[4:6]])
         at = EXTRAS
         for step in self.steps:
             count = extra_operands(step)
@@ -63,7 +78,7 @@ class CachedAttention(Op):
         (x,) = Softmax(-1).eval([x])
         if self.codes is not None:
             (x,) = self.codes.eval([x])
-        return self.product.eval([x, given(ins, 2), optional(ins, 6), optional(ins, 7)])
+        return self.product.eval([x, v, optional(ins, 6), optional(ins, 7)])
 
 
 def extra_operands(step: Op) -> int:

@@ -39,9 +39,20 @@ def _looks_at_state(node: Node, axis: int) -> bool:
     """Whether ``node`` is a product with what was written along ``axis`` of its second operand."""
     if not isinstance(node.op, ops.MatMul | ops.QMatMul):
         return False
-    b = node.operands[1]
+    b = _kept(node)
     made: Any = None if b.producer is None else b.producer.op
     return isinstance(made, ops.TensorScatter) and made.axis % b.type.rank == b.type.rank + axis
+
+
+def _kept(node: Node) -> Value:
+    """The second operand, as it was before its heads were repeated."""
+    b = node.operands[1]
+    for kind in (ops.Reshape, ops.Expand, ops.Unsqueeze):
+        made = b.producer
+        if made is None or not isinstance(made.op, kind):
+            return node.operands[1]
+        b = made.operands[0]
+    return b
 
 
 def _attention(
@@ -71,9 +82,14 @@ def _attention(
         return None
     if node.operands[0].shape[-2] != position.shape[0] or node.output.type.dtype != "float32":
         return None
-    op = CachedAttention(node.op, tuple(steps), codes, product.op)
+    k, v = _kept(node), _kept(product)
+    groups = {x.operands[1].shape[-3] // y.shape[-3] if y.type.rank > 2 else 1
+              for x, y in ((node, k), (product, v))}  # fmt: skip
+    if len(groups) > 1:
+        return None
+    op = CachedAttention(node.op, tuple(steps), codes, product.op, groups.pop())
     bias = [*_rest(node), *_rest(product)]
-    operands = [node.operands[0], node.operands[1], product.operands[1], position]
+    operands = [node.operands[0], k, v, position]
     return op, [*operands, *bias, *extras]
 
 

@@ -20,10 +20,11 @@ from ...ir.errors import PreconditionError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.index import Gather, Slice
 from ...ir.ops.select import TensorScatter
-from ...ir.ops.shape import Expand
+from ...ir.ops.shape import Expand, Reshape, Transpose, Unsqueeze
 from ...ir.types import Array, TensorType
 from .fuse import fuse_attention
 from .replay import Replay
+from .share import shared
 from .times import Rows, Timing, timing
 
 POSITION = "position"
@@ -40,16 +41,21 @@ def stepped(graph: Graph, tokens: int) -> Graph:
     found = timing(graph)
     if not 1 <= tokens <= found.length:
         raise PreconditionError(f"{tokens} tokens at once do not fit into {found.length} positions")
-    return _Step(found, tokens).run()
+    step = _Step(found, tokens, share=True)
+    graph = step.run()
+    if 2 * step.fused < len(found.cached):  # repeating heads would copy what is kept
+        graph = _Step(found, tokens, share=False).run()
+    return graph
 
 
 class _Step(Replay):
     """Emits the network of ``tokens`` positions that look at all that were kept."""
 
-    def __init__(self, found: Timing, tokens: int) -> None:
+    def __init__(self, found: Timing, tokens: int, share: bool) -> None:
         super().__init__(found, Graph(found.graph.name, properties=set(found.graph.properties)))
         self.sizes = (tokens, found.length)
         self.kept: dict[int, Value] = {}
+        self.share, self.fused = share, 0
 
     def start(self) -> None:
         value = self.timing.graph.inputs[0]
@@ -81,18 +87,35 @@ class _Step(Replay):
                 raise PreconditionError(
                     f"%{value.name} has no axis of samples before that of positions"
                 )
-            t = value.type
-            past = self.out.input(self.out.fresh(f"{value.name}.past"), t)
-            keep = self.out.add(
-                TensorScatter(axis), [past, made, self.first], names=[f"{value.name}.present"]
-            )
-            self.out.states.append((past.name, keep.output.name))
-            self.kept[id(value)] = keep.output
+            self.kept[id(value)] = self._kept(value, made, axis)
         return self.kept[id(value)]
+
+    def _kept(self, value: Value, made: Value, axis: int) -> Value:
+        """The state of a value after this step; heads that share it are repeated behind it."""
+        one = shared(value) if self.share else None
+        t = value.type
+        if one is not None:
+            root = self.twin[id(one.root)]
+            made = self.out.add(Transpose(one.perm), [root]).output
+            t = t.with_shape([one.root.shape[i] for i in one.perm])
+        past = self.out.input(self.out.fresh(f"{value.name}.past"), t)
+        keep = self.out.add(
+            TensorScatter(axis), [past, made, self.first], names=[f"{value.name}.present"]
+        )
+        self.out.states.append((past.name, keep.output.name))
+        return keep.output if one is None else self._repeated(keep.output, one.times)
+
+    def _repeated(self, kept: Value, times: int) -> Value:
+        """Every head ``times`` times beside itself, as ``fuse_attention`` knows it."""
+        *lead, heads, rows, columns = kept.shape
+        tall = self.out.add(Unsqueeze((len(lead) + 1,)), [kept]).output
+        wide = (*lead, heads, times, rows, columns)
+        tall = self.out.add(Expand(wide), [tall]).output
+        return self.out.add(Reshape((*lead, heads * times, rows, columns)), [tall]).output
 
     def finish(self) -> None:
         self.out.outputs += [self.out[after] for _, after in self.out.states]
-        fuse_attention(self.out, self.position)
+        self.fused = fuse_attention(self.out, self.position)
 
 
 def empty_states(graph: Graph) -> dict[str, Array]:
