@@ -23,11 +23,11 @@ def do_generate(args: Namespace) -> int:
     prompt = _prompt(args.prompt, decoder.input)
     room = decoder.capacity - prompt.shape[1] + 1
     count = room if args.count is None else args.count
+    if count < 1 and args.count is not None:
+        raise DataError(f"--count {count} must be at least 1")
     if count < 1:
         raise DataError(
-            f"--count {count} must be at least 1"
-            if args.count is not None
-            else f"the prompt of {prompt.shape[1]} tokens exceeds the capacity {decoder.capacity}"
+            f"the prompt of {prompt.shape[1]} tokens exceeds the capacity {decoder.capacity}"
         )
     decoder.feed(prompt[:, :1])  # what is loaded when it is first used is loaded
     decoder.reset()

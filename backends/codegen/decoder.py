@@ -117,8 +117,10 @@ class Decoder:
         ``prompt``: the next tokens ``[batch, length]``; ``output``: which has the scores of the
         words on its last axis (default: the first).  Raises ``DataError`` as ``feed`` does.
         """
+        if count < 1:
+            raise DataError(f"{count} tokens to generate: it must be at least 1")
         prompt = self._checked(prompt)
-        self._check_room(prompt.shape[1] + max(count - 1, 0))
+        self._check_room(prompt.shape[1] + count - 1)
         name = output or next(iter(self._step.results))
         scores = self.feed(prompt)[name][:, -1]
         made = np.empty((len(scores), count), prompt.dtype)

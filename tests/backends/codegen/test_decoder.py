@@ -118,6 +118,8 @@ def test_what_is_refused(network):
         decoder.feed(too_many)
     with pytest.raises(DataError, match="exceed the capacity"):
         decoder.generate(tokens[:, :5], shape.length)
+    with pytest.raises(DataError, match="0 tokens to generate: it must be at least 1"):
+        decoder.generate(tokens[:, :5], 0)
     assert decoder.position == 0
     with pytest.raises(DataError, match=r"tokens are \[\d, count\], not of shape \[2, 2, 2\]"):
         decoder.feed(np.zeros((2, 2, 2), np.int64))
