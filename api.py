@@ -103,6 +103,7 @@ def compile(
     database: str | Path | None = None,
     tune: float | None = None,
     searcher: str = "templates",
+    capacity: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -115,12 +116,15 @@ def compile(
     ``{"pass.option": value}``.  ``verify`` checks the contract of every pass.
     ``database``: of tuned kernels (default: the user's); ``tune``: seconds to spend on measuring
     kernels first; ``searcher``: who proposes them, ``"templates"`` or ``"metaschedule"``.
+    ``capacity``: makes a causal network a decoder of up to so many tokens, which
+    ``artifact.decoder()`` runs token by token.
     """
     from .backends.codegen.artifact import Artifact
 
     job = Job(
         model, target, recipe, calibration, evaluation, None, input_shapes or {}, keep_float,
         preprocess, seed, options or {}, verify, database, tune, searcher=searcher,
+        capacity=capacity,
     )  # fmt: skip
     directory = Path(tempfile.mkdtemp(prefix="qc-"))
     try:

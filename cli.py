@@ -32,7 +32,19 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"qc {_version()}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_compile, _run, _eval, _bench, _inspect, _explain, _tune, _serve, _lists, _doctor):
+    for add in (
+        _compile,
+        _run,
+        _generate,
+        _eval,
+        _bench,
+        _inspect,
+        _explain,
+        _tune,
+        _serve,
+        _lists,
+        _doctor,
+    ):
         add(commands)
     return top
 
@@ -69,6 +81,10 @@ def _compile(commands: Commands) -> None:
     sub.add_argument("--tune", type=_seconds, metavar="SECONDS",
                      help="measure kernels first, here or on --device")  # fmt: skip
     _searcher(sub)
+    sub.add_argument(
+        "--capacity", type=int, metavar="N",
+        help="make a causal network a decoder: token by token, up to N of them",
+    )  # fmt: skip
     _database(sub)
     _device(sub)
     sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
@@ -148,6 +164,18 @@ def _run(commands: Commands) -> None:
                      help="run the numpy reference and compare the code with it")  # fmt: skip
     sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
     _device(sub)
+
+
+def _generate(commands: Commands) -> None:
+    sub = _command(commands, "generate", "continue a sequence of tokens with a decoder")
+    sub.add_argument("artifact", metavar="OUT", help="compiled with --capacity")
+    sub.add_argument("--prompt", required=True, metavar="TOKENS|FILE",
+                     help="1,403,407 or an .npz file with the network's input")  # fmt: skip
+    sub.add_argument("--count", type=int, metavar="N", help="default: as many as fit")
+    sub.add_argument("--threads", type=int, default=1, metavar="N")
+    sub.add_argument("-o", "--output", metavar="FILE", help="an .npz file for the new tokens")
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+    sub.set_defaults(module="decode_commands")
 
 
 def _eval(commands: Commands) -> None:

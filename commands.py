@@ -32,7 +32,7 @@ def do_compile(args: Namespace) -> int:
     set_up_log(args.debug)
     job = replace(
         job_of(args), evaluation=args.eval, max_drop=args.max_drop, verify=args.verify,
-        tune=args.tune, where=Where(args.device),
+        tune=args.tune, where=Where(args.device), capacity=args.capacity,
     )  # fmt: skip
     with Shown() as progress:
         report = api.compile_to_directory(job, args.output, progress)
@@ -155,7 +155,7 @@ def do_run(args: Namespace) -> int:
     for name, array in outputs.items():
         print(f"{name}: {array.dtype}{list(array.shape)}")
     if args.output:
-        _save(args.output, outputs)
+        save_arrays(args.output, outputs)
         print(f"written to {args.output}")
     if difference is None:
         return 0
@@ -200,7 +200,8 @@ def _rule(path: str) -> tuple[bool, float | None]:
     return True, tolerance_db(graph, ledger if isinstance(ledger, list) else [])
 
 
-def _save(path: str, outputs: dict[str, Array]) -> None:
+def save_arrays(path: str, outputs: dict[str, Array]) -> None:
+    """Write an ``.npz`` file, whole or not at all."""
     import numpy as np
 
     with replacing_file(path) as draft, draft.open("wb") as file:

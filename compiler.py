@@ -17,6 +17,7 @@ from . import scoring
 from .columns import columns
 from .costs import TargetCost
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
+from .decoding import Decoding, check_causal, decoding_of
 from .gradients import TorchGradients
 from .ir.errors import ContractError, DataError, nearest
 from .ir.evaluate import evaluate
@@ -100,17 +101,21 @@ def compile_to(
             cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
+        decoding = _decoding(job, prepared, show)
         if measurer is not None and job.tune is not None:
-            tune_graph(stages.folded, target, database, measurer, job.tune, show, job.searcher)
+            tuned = stages.folded if decoding is None else decoding.step
+            tune_graph(tuned, target, database, measurer, job.tune, show, job.searcher)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
-    manifest = _write(stages, target, directory, show, choices)
+    manifest = _write(stages, decoding, target, directory, show, choices)
     report = _report(job, prepared, target)
     report.notes += _device_notes(manifest, target)
+    report.notes += [] if decoding is None else [decoding.note]
     report.tuning = None if target.arch else facts_of(choices)
-    report.check = _check_code(directory, prepared, target, show)
+    whole = stages.folded if decoding is None else decoding.whole
+    report.check = _check_code(directory, prepared, whole, target, show)
     if (judge := prepared.judge) is not None:
-        report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
+        report.evaluation = judge.verdict(directory, whole, target, report.ledger)
     report.artifact = name
     report.seconds = round(perf_counter() - started, 3)
     report.write(directory)
@@ -141,12 +146,22 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
         recipe = load_recipe(default_recipe(False, quantized=True), job.options)
         log.info("the network is quantized already: recipe %r", recipe.name)
     _check_patterns(job, graph)
+    if job.capacity is not None:
+        check_causal(graph, job.capacity)
     specs = specs_of(graph)
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
     context.cost = cost
     manager, stages, ledger = _run_passes(graph, recipe.passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
+
+
+def _decoding(job: Job, prepared: Prepared, progress: Progress) -> Decoding | None:
+    if job.capacity is None:
+        return None
+    progress.start("token by token")
+    folded = prepared.stages.folded
+    return decoding_of(folded, job.capacity, prepared.context.probes(folded)[0])
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -223,7 +238,12 @@ def _first(passes: Sequence[Pass], wanted: Callable[[Pass], bool]) -> int:
 
 
 def _write(
-    stages: Stages, target: Target, directory: Path, progress: Progress, choices: Choices
+    stages: Stages,
+    decoding: Decoding | None,
+    target: Target,
+    directory: Path,
+    progress: Progress,
+    choices: Choices,
 ) -> Facts:
     """Everything but the report; the manifest."""
     import onnx
@@ -235,15 +255,17 @@ def _write(
 
     model = to_onnx(unsigned_weights(stages.quantized))
     onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=is_large(model))
-    built = compile_graph(stages.folded, target, _stages_of(progress), choose=choices)
+    graph, prompt = (stages.folded, None) if decoding is None else (decoding.step, decoding.prompt)
+    built = compile_graph(graph, target, _stages_of(progress), choose=choices, prompt=prompt)
     built.write(directory)
-    save(stages.folded, directory)
-    write_manifest(directory, built.manifest)
-    return built.manifest
+    save(stages.folded if decoding is None else decoding.whole, directory)
+    manifest = built.manifest if decoding is None else {**built.manifest, **decoding.facts()}
+    write_manifest(directory, manifest)
+    return manifest
 
 
 def _check_code(
-    directory: Path, prepared: Prepared, target: Target, progress: Progress
+    directory: Path, prepared: Prepared, graph: Graph, target: Target, progress: Progress
 ) -> Facts | None:
     """The contract of code generation, on one feed; None where the code cannot run here.
 
@@ -254,12 +276,14 @@ def _check_code(
     from .backends.codegen.artifact import Artifact
 
     progress.start("check code")
-    folded = prepared.stages.folded
-    feed = prepared.context.probes(folded)[0]
+    feed = {
+        v.name: prepared.context.probes(graph)[0][v.name][tuple(map(slice, v.shape))]
+        for v in graph.inputs
+    }
     found = scoring.Difference()
-    found.update(Artifact.load(directory).run(feed), evaluate(folded, feed))
+    found.update(Artifact.load(directory).run(feed), evaluate(graph, feed))
     rows = [row.as_json() for row in prepared.ledger.rows]
-    if not found.passes(bool(islands(folded)), tolerance_db(folded, rows)):
+    if not found.passes(bool(islands(graph)), tolerance_db(graph, rows)):
         raise ContractError(
             f"code generation for {target.name!r}: {found}; a bug of qc: please report it"
         )

@@ -35,6 +35,7 @@ class Job:
     tune: float | None = None
     where: Where = HERE
     searcher: str = TEMPLATES
+    capacity: int | None = None
 
     def load_recipe(self) -> Recipe:
         """The recipe with the job's options; ``PreconditionError`` for what it does not know."""

@@ -83,7 +83,11 @@ def _check_states(graph: Graph) -> None:
     ins = {v.name: v for v in graph.inputs}
     outs = {v.name: v for v in graph.outputs}
     for before, after in graph.states:
-        if before not in ins or after not in outs or ins[before].type != outs[after].type:
+        if before not in ins or after not in outs:
+            raise VerifyError(f"state {before!r} -> {after!r} is not an input and an output")
+        old, new = ins[before].type, outs[after].type
+        if old != new:
             raise VerifyError(
-                f"state {before!r} -> {after!r} is not an input and output of one type"
+                f"state {before!r} -> {after!r} changes its type: {old} before a step, {new} after "
+                "it; a state has room for all steps from the beginning"
             )

@@ -21,7 +21,7 @@ PADDED = frozenset({"QConv", "Conv"})
 _RESHAPING = frozenset({
     "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Gather", "MatMul", "Gemm",
     "QMatMul", "Softmax", "QSoftmax", "LayerNormalization", "RMSNormalization", "Shape",
-    "GatherElements", "GatherND", "ScatterND", "SelectiveScan",
+    "GatherElements", "GatherND", "ScatterND", "SelectiveScan", "TensorScatter",
 })  # fmt: skip
 _RANKS = (3, 4, 5)
 

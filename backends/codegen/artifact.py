@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from ...ir.errors import BackendError, DataError, TargetError, nearest
 from ...ir.types import Array
 from .emulate import STANDALONE, Emulated, emulator
 from .library import fresh_name
+
+if TYPE_CHECKING:
+    from .decoder import Decoder, Functions
 
 FORMAT = 1
 LIBRARY = "lib.so"
@@ -71,13 +74,14 @@ class Artifact:
         self.clock: Callable[[Sequence[Array]], list[float]] | None = None
         self.manifest = manifest
         self.threads = threads
-        self.inputs = _ports(manifest["inputs"])
-        self.outputs = _ports(manifest["outputs"])
+        self.inputs = ports_of(manifest["inputs"])
+        self.outputs = ports_of(manifest["outputs"])
         self._entry = entry
         self._names = frozenset(p.name for p in self.inputs)
         self._made = [(p.name, p.shape, p.dtype) for p in self.outputs]
         self._room = int(manifest["workspace_bytes"])
         self._free: list[Array] = []
+        self._functions: Functions | None = None
 
     @staticmethod
     def load(path: str | Path, threads: int = 1, device: str | None = None) -> "Artifact":
@@ -94,6 +98,8 @@ class Artifact:
         folder = Path(path)
         manifest = read_manifest(folder)
         check_file(folder, manifest, LIBRARY)
+        if "decoder" in manifest:
+            return _decoding(folder, manifest, threads, device)
         if "cuda" in manifest:
             return _on_cuda(folder, manifest, threads, device)
         if device is not None:
@@ -106,7 +112,9 @@ class Artifact:
             entry = Entry(emulated, lambda arrays: [arrays])
             return Artifact(folder, manifest, entry, 1, command[0])
         check_machine(manifest)
-        return Artifact(folder, manifest, _open(folder / LIBRARY, manifest, threads), threads)
+        ports = len(manifest["inputs"]) + len(manifest["outputs"])
+        entry = _open(folder / LIBRARY, manifest, threads, ports)
+        return Artifact(folder, manifest, entry, threads)
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs, by name, in arrays of their own, for one array per input.
@@ -120,7 +128,7 @@ class Artifact:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = _aligned(self._room)
+            workspace = aligned(self._room)
         arrays = [*held, *results.values(), workspace]
         self._entry(arrays)
         self._free.append(workspace)
@@ -132,7 +140,17 @@ class Artifact:
             raise DataError(_wrong_names(self._names, feed))
         held = [_checked(p, feed[p.name]).copy() for p in self.inputs]
         results = {name: np.empty(shape, dtype) for name, shape, dtype in self._made}
-        return Bound(self._entry, held, results, _aligned(self._room))
+        return Bound(self._entry, held, results, aligned(self._room))
+
+    def decoder(self) -> "Decoder":
+        """A sequence of its own, token by token; ``BackendError`` for networks without states."""
+        from .decoder import Decoder
+
+        if self._functions is None:
+            raise BackendError(
+                f"{str(self.path)!r} takes whole sequences only: compile it with --capacity N"
+            )
+        return Decoder(self._functions)
 
     def save(self, path: str | Path) -> None:
         """Copy the artifact to another directory, replaced as a whole if it is one of ours."""
@@ -143,6 +161,36 @@ class Artifact:
         with replacing(Path(path)) as folder:
             shutil.copytree(self.path, folder, dirs_exist_ok=True)
         self.path = Path(path)
+
+
+def _decoding(folder: Path, manifest: dict[str, Any], threads: int, device: str | None) -> Artifact:
+    """A decoder, which runs whole sequences too: some tokens at a time."""
+    from .decoder import Whole, functions_of
+
+    if device is not None:
+        raise TargetError(
+            f"{str(folder)!r} is a decoder, which --device does not serve: copy it to {device} and "
+            "run it there"
+        )
+    command = emulator(manifest) if is_foreign(manifest) else None
+    if command:
+        check_file(folder, manifest, STANDALONE)
+        ports = manifest["decoder"]["step"]["inputs"]
+        emulated = Entry(
+            Emulated(command, folder / STANDALONE, len(ports)), lambda arrays: [arrays]
+        )
+        functions = functions_of(manifest, lambda name: None if name else emulated)
+    else:
+        check_machine(manifest)
+        step = manifest["decoder"]["step"]
+        ports = len(step["inputs"]) + len(step["outputs"])
+        functions = functions_of(
+            manifest, lambda end: _open(folder / LIBRARY, manifest, threads, ports, end)
+        )
+    whole = Entry(Whole(functions), lambda arrays: [*arrays])
+    artifact = Artifact(folder, manifest, whole, threads, command[0] if command else None)
+    artifact._functions = functions
+    return artifact
 
 
 def _on_device(folder: Path, manifest: dict[str, Any], threads: int, device: str) -> Artifact:
@@ -261,25 +309,29 @@ def check_machine(manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _open(library: Path, manifest: Mapping[str, Any], threads: int) -> Entry:
-    """What runs the network, given one array per port and the workspace."""
+def _open(
+    library: Path, manifest: Mapping[str, Any], threads: int, ports: int, suffix: str = ""
+) -> Entry:
+    """What runs the network, given one array for each of its ``ports`` and the workspace.
+
+    ``suffix``: ends the name of the function, if it is not the first graph's.
+    """
     if "amx-int8" in manifest["features"]:
         _permit_tiles()
     try:
         with fresh_name(library) as name:
             if threads > 1:
-                return _threaded(name, threads)
+                return _threaded(name, threads, suffix)
             loaded = ctypes.CDLL(name, mode=os.RTLD_LAZY | os.RTLD_LOCAL)
-        function = loaded.qc_run
+        function = getattr(loaded, f"qc_run{suffix}")
     except (OSError, AttributeError, RuntimeError) as error:
         raise BackendError(f"{str(library)!r} cannot be loaded: {error}") from error
-    count = len(manifest["inputs"]) + len(manifest["outputs"]) + 1
-    function.argtypes = [ctypes.c_void_p] * count
+    function.argtypes = [ctypes.c_void_p] * (ports + 1)
     function.restype = None
     return Entry(function, _addresses)
 
 
-def _threaded(library: str, threads: int) -> Entry:
+def _threaded(library: str, threads: int, suffix: str) -> Entry:
     """The library loaded by TVM's runtime, which gives it the thread pool.
 
     Only the runtime's library: importing ``tvm`` would load its compiler, or keep it from the
@@ -292,7 +344,7 @@ def _threaded(library: str, threads: int) -> Entry:
     # runs all on the caller's thread.  (TVM_NUM_THREADS would reach the children of this process.)
     processors = [str(p) for p in sorted(os.sched_getaffinity(0))]
     tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL, threads, processors)
-    function = tvm_ffi.load_module(library)["main_parallel"]
+    function = tvm_ffi.load_module(library)[f"main_parallel{suffix}"]
     return Entry(function, lambda arrays: [*arrays, threads])
 
 
@@ -307,7 +359,8 @@ def _permit_tiles() -> None:
         raise TargetError("this kernel does not grant the AMX tile registers (arch_prctl)")
 
 
-def _ports(table: Sequence[Mapping[str, Any]]) -> list[Port]:
+def ports_of(table: Sequence[Mapping[str, Any]]) -> list[Port]:
+    """The ports that a manifest lists."""
     return [Port(p["name"], np.dtype(p["dtype"]), tuple(p["shape"])) for p in table]
 
 
@@ -329,7 +382,7 @@ def _wrong_names(names: frozenset[str], feed: Mapping[str, Array]) -> str:
     return f"input {sorted(names - feed.keys())[0]!r} is missing"
 
 
-def _aligned(size: int) -> Array:
+def aligned(size: int) -> Array:
     """Fresh memory at a multiple of 64 bytes, zeroed (its padding must hold finite numbers)."""
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.__array_interface__["data"][0] % 64

@@ -20,6 +20,7 @@ from ...ir.errors import BackendError
 from ...ir.graph import Graph, Value
 from ...targets.target import Target
 from .artifact import FORMAT, LIBRARY, MANIFEST
+from .decoder import PROMPT
 from .emulate import STANDALONE
 from .link import declare_ports, link, link_program, tiles
 from .pool import Pool
@@ -51,7 +52,28 @@ class RunnerKernel:
         """The function as TIR."""
         if name == MAIN:
             return Emitted(self.runner.main(), 0, packed=True)
-        return Emitted(self.runner.run(name == MAIN_PARALLEL), 0, packed=name == MAIN_PARALLEL)
+        parallel = name.startswith(MAIN_PARALLEL)
+        return Emitted(self.runner.run(parallel, name), 0, packed=parallel)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph of the library, lowered: ``suffix`` ends the names of its functions."""
+
+    graph: Graph
+    program: Program
+    suffix: str = ""
+
+    @property
+    def ports(self) -> list[Port]:
+        """Inputs and outputs."""
+        return [_port(v) for v in (*self.graph.inputs, *self.graph.outputs)]
+
+    def functions(self, extents: Mapping[str, int]) -> dict[str, RunnerKernel]:
+        """The graph's functions by symbol; the first graph has one with tensors, for TVM's API."""
+        runner = Runner(self.program, self.ports, extents)
+        names = [RUN + self.suffix, MAIN_PARALLEL + self.suffix, *([] if self.suffix else [MAIN])]
+        return {name: RunnerKernel(runner, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -103,31 +125,33 @@ def compile_graph(
     seconds: float = 120.0,
     choose: "Choose | None" = None,
     pool: Pool | None = None,
+    prompt: Graph | None = None,
 ) -> Built:
     """The library and manifest of ``graph``; nothing is written but scratch files.
 
     ``choose`` says which kernel serves a workload (default: by estimate); ``pool``: see ``build``.
+    ``prompt``: a second graph of the same library, which shares kernels, constants and workspace;
+    the names of its functions end in ``_prompt``.
     """
     with ExitStack() as stack:
         pool = pool or stack.enter_context(Pool(workers=_workers(), seconds=seconds))
-        program, ports = _lowered(graph, target, choose)
+        parts = _lowered(graph, prompt, target, choose)
+        program, ports = parts[0].program, parts[0].ports
         report = None if progress is None else _stage(progress, "kernels")
         if target.arch:
             return _for_device(graph, target, program, ports, pool, report)
-        compiled = pool.compile({**program.kernels}, target.tvm(), program.first_user, report)
+        users = {s: p.program.first_user(s) for p in reversed(parts) for s in p.program.symbols}
+        compiled = pool.compile({**program.kernels}, target.tvm(), users.__getitem__, report)
         extents = {symbol: extent for symbol, (_, extent) in compiled.items()}
-        runner = Runner(program, ports, extents)
-        names = (RUN, MAIN, MAIN_PARALLEL)
-        mains = pool.compile(
-            {name: RunnerKernel(runner, name) for name in names}, target.tvm(), lambda _: "graph"
-        )
+        runners = {n: f for part in parts for n, f in part.functions(extents).items()}
+        mains = pool.compile({**runners}, target.tvm(), lambda _: "graph")
     objects = {name: data for name, (data, _) in {**compiled, **mains}.items()}
     with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
         constants = bytes(program.constants)
         library = link(objects, constants, Path(scratch), target.link, tiles(target.features))
         alone = None
         if target.standalone:
-            plain = {k: v for k, v in objects.items() if k not in (MAIN, MAIN_PARALLEL)}
+            plain = {k: v for k, v in objects.items() if k == RUN or k not in runners}
             sizes = [*map(_bytes, ports), max(program.arena, 64)]
             declared = declare_ports(len(graph.inputs), sizes)
             alone = link_program(plain, constants, declared, Path(scratch), target.standalone)
@@ -221,12 +245,24 @@ def _swap(scratch: Path, directory: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _lowered(graph: Graph, target: Target, choose: "Choose | None") -> tuple[Program, list[Port]]:
+def _lowered(
+    graph: Graph, prompt: Graph | None, target: Target, choose: "Choose | None"
+) -> list[Part]:
+    """The graphs of the library; all have the workspace of the one that needs most."""
     from .lower import lower
     from .template import by_estimate
 
-    ports = [_port(v) for v in (*graph.inputs, *graph.outputs)]
-    return lower(graph, target.features, choose or by_estimate), ports
+    for value in (*graph.inputs, *graph.outputs):
+        _port(value)
+    parts = [Part(graph, lower(graph, target.features, choose or by_estimate))]
+    if prompt is not None:
+        more = parts[0].program.sibling()
+        lower(prompt, target.features, choose or by_estimate, program=more)
+        parts.append(Part(prompt, more, PROMPT))
+    arena = max(part.program.arena for part in parts)
+    for part in parts:
+        part.program.arena = arena
+    return parts
 
 
 def _port(value: Value) -> Port:

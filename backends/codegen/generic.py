@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ir.errors import BackendError
 from ...ir.ops.base import Op
-from . import picking, pointwise, products, reductions, rowwise, scan, windows
+from . import attention, picking, pointwise, products, reductions, rowwise, scan, windows
 from .affine import affine, dequantize_accumulator
 from .dynamic_quantize import emit_dynamic_quantize
 from .float_pointwise import formula_of
@@ -43,6 +43,8 @@ _EMITTERS: dict[str, Emitter] = {
     "Gather": picking.emit_gather,
     "GatherElements": picking.emit_gather_elements,
     "GatherND": picking.emit_gather_nd,
+    "TensorScatter": picking.emit_tensor_scatter,
+    "CachedAttention": attention.emit_attention,
     "QPad": picking.emit_qpad,
     "QResize": picking.emit_qresize,
     "QAveragePool": windows.emit_qaverage_pool,

@@ -21,6 +21,12 @@ __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden qc_data\\n.globl qc_dat
         "qc_data:\\n.incbin \\"constants.bin\\"\\n.balign 64\\n.skip 64\\n.previous\\n");
 extern const unsigned char qc_data[] __attribute__((visibility("hidden")));
 const void *qc_constants(void) { return qc_data; }
+/* A state that the caller does not keep in one place is copied before it is written to. */
+int qc_keep(unsigned char *after, const unsigned char *before, long long size) {
+  if (after != before)
+    for (long long i = 0; i < size; i++) after[i] = before[i];
+  return 0;
+}
 #if defined(__arm__)
 /* LLVM asks for these names, the runtime of 32-bit ARM has others. */
 float __floatundisf(unsigned long long value) { return (float)value; }

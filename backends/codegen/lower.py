@@ -129,7 +129,7 @@ class Lowering:
         if (part := self.arrangement.part(value)) is not None:
             place = self._part(value, *part)
         elif self._goes_out(value, lanes):
-            place = self._output(value)
+            place = self.output(value)
         else:
             place = self.allocate(value, lanes)
         self.places[id(value)] = place
@@ -178,7 +178,8 @@ class Lowering:
         bare = self.arrangement.border(value) is None
         return not self.inner and self.graph.is_output(value) and dense and wanted and bare
 
-    def _output(self, value: Value) -> Place:
+    def output(self, value: Value) -> Place:
+        """The caller's memory for an output."""
         index = next(i for i, v in enumerate(self.graph.outputs) if v is value)
         buffer = self.program.outputs[index]
         return Place(buffer, Strided.dense(memory_dtype(value.type.dtype), value.shape))
@@ -259,7 +260,7 @@ class Lowering:
         for i, value in enumerate(self.graph.outputs):
             place = self.place(value)
             if place.buffer is not self.program.outputs[i]:
-                self.copy(place, replace(self._output(value), buffer=self.program.outputs[i]))
+                self.copy(place, replace(self.output(value), buffer=self.program.outputs[i]))
 
 
 def lower(
@@ -267,14 +268,16 @@ def lower(
     features: frozenset[str],
     choose: Choose = by_estimate,
     keep_constants: bool = True,
+    program: Program | None = None,
 ) -> Program:
     """The program of an integer graph with static shapes for a cpu with ``features``.
 
-    ``choose`` says which kernel serves a workload; ``keep_constants``: see ``Program``.
+    ``choose`` says which kernel serves a workload; ``keep_constants``: see ``Program``;
+    ``program``: an empty one to fill, which shares kernels and constants with others.
     """
     from .rules import RULES
 
-    program = Program(keep_constants)
+    program = program or Program(keep_constants)
     return Lowering(graph, features, arrange(graph), RULES, choose, program).run()
 
 

@@ -127,6 +127,23 @@ def emit_gather_nd(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence
     return extent
 
 
+def emit_tensor_scatter(
+    op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]
+) -> int:
+    """``TensorScatter`` in place: operands update and starts, the result is the cache itself."""
+    update, starts, cache = ins[0], ins[1], outs[0]
+    axis, size = op.axis % cache.rank, cache.shape[op.axis % cache.rank]
+    with points(Strided(cache.dtype, update.shape, cache.strides), frame) as (at, extent):
+        first = frame.load(1, at[0] * starts.strides[0] if starts.shape[0] > 1 else i32(0))
+        spot = list(at)
+        if op.mode == "circular":
+            spot[axis] = tirx.floormod(tirx.Cast("int32", first) + at[axis], i32(size))
+        else:
+            spot[axis] = at[axis] + wrapped(first, size - update.shape[axis] + 1)
+        frame.store(frame.load(0, index_of(at, update.strides)), index_of(spot, cache.strides))
+    return extent
+
+
 def emit_qpad(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
     """Pad with a code that is only known at run time."""
     x, zero, out = ins[0], ins[1], outs[0]

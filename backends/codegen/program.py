@@ -85,7 +85,8 @@ class Program:
 
     ``regions``: stretches of the calls that are repeated or depend on data, in the order in which
     they begin.  ``once``: calls that come before the first run, in memory that nothing else is
-    given.
+    given.  ``kept``: inputs and outputs that are one state, which is copied first unless both are
+    the same memory.
     Without ``keep_constants`` their bytes are left out: the program can be costed, not run.
     """
 
@@ -97,6 +98,7 @@ class Program:
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
     constants: bytearray = field(default_factory=bytearray)
+    kept: list[tuple[Buffer, Buffer]] = field(default_factory=list)
     arena: int = 0
     weights: int = 0
     _symbols: dict[Kernel, str] = field(default_factory=dict)
@@ -123,6 +125,17 @@ class Program:
         yield
         region.last = len(self.calls)
 
+    def sibling(self) -> "Program":
+        """An empty program of the same library: it shares kernels and constants."""
+        return Program(
+            self.keep_constants, self.kernels, constants=self.constants,
+            _symbols=self._symbols, _blobs=self._blobs,
+        )  # fmt: skip
+
+    def keep(self, before: Buffer, after: Buffer) -> None:
+        """Let an input and an output be one state."""
+        self.kept.append((before, after))
+
     def constant(self, name: str, data: bytes) -> Buffer:
         """A constant; equal bytes are stored once."""
         if not self.keep_constants:
@@ -134,6 +147,11 @@ class Program:
             self.constants += b"\0" * (SLACK + -(len(data) + SLACK) % ALIGNMENT)
             self._blobs[key] = Buffer(name, len(data), Storage.CONSTANT, offset)
         return self._blobs[key]
+
+    @property
+    def symbols(self) -> set[str]:
+        """The kernels that are called."""
+        return {call.symbol for call in (*self.calls, *self.once)}
 
     def first_user(self, symbol: str) -> str:
         """The IR node that first calls ``symbol``."""

@@ -7,6 +7,7 @@ from . import (
     lower_picks,
     lower_products,
     lower_scan,
+    lower_states,
     lower_views,
 )
 from .lower import Rule
@@ -40,5 +41,7 @@ RULES: dict[str, Rule] = {
     "Pad": lower_picks.lower_pad,
     "Tile": lower_picks.lower_tile,
     "Gather": lower_picks.lower_gather,
+    "TensorScatter": lower_states.lower_tensor_scatter,
+    "CachedAttention": lower_states.lower_cached_attention,
     "Resize": lower_picks.lower_resize,
 }

@@ -53,6 +53,7 @@ class Runner:
         with _function(name or (MAIN_PARALLEL if parallel else RUN)) as builder:
             buffers = self._declare()
             threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
+            self._keep(buffers)
             base = I.bind(I.call_extern("handle", "qc_constants"))
             constants = I.decl_buffer((max(len(self.program.constants), 1),), "uint8", data=base)
             calls = self.program.calls
@@ -71,6 +72,12 @@ class Runner:
         ports = [I.arg(f"p{i}", I.buffer(p.shape, p.dtype)) for i, p in enumerate(self.ports)]
         workspace = I.arg("workspace", I.buffer((max(self.program.arena, 64),), "uint8"))
         return [*ports, workspace]
+
+    def _keep(self, buffers: list[Any]) -> None:
+        for before, after in self.program.kept:
+            here, there = buffers[before.offset], buffers[len(self.program.inputs) + after.offset]
+            size = tirx.const(before.size, "int64")
+            I.evaluate(I.call_extern("int32", "qc_keep", _address(there), _address(here), size))
 
     def _stretch(self, tree: Tree, frame: "_Frame") -> None:
         """The calls of a region, with the regions inside of it in their places."""

@@ -113,7 +113,7 @@ def _seconds(program: Program, times: Mapping[Kernel, Timing]) -> dict[str, floa
 
 def total(program: Program, seconds: Mapping[str, float]) -> float:
     """Seconds of all calls of a program."""
-    return sum(seconds[call.symbol] for call in program.calls)
+    return sum(by_node(program, seconds).values())
 
 
 def by_node(program: Program, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""From a causal network of whole sequences to one that keeps keys and values between calls."""
