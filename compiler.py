@@ -101,14 +101,18 @@ def compile_to(
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None and job.tune is not None:
+            _check_tunable(stages.folded)
             tune_graph(stages.folded, target, database, measurer, job.tune, show, job.searcher)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
     manifest = _write(stages, target, directory, show, choices)
     report = _report(job, prepared, target)
-    report.notes += _device_notes(manifest, target)
-    report.tuning = None if target.arch else facts_of(choices)
+    report.notes += [*_device_notes(manifest, target), *_reference_notes(manifest)]
     report.check = _check_code(directory, prepared, target, show)
+    if "reference" in manifest:
+        report.check = None  # what was checked is the files
+    elif not target.arch:
+        report.tuning = facts_of(choices)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, stages.folded, target, report.ledger)
     report.artifact = name
@@ -229,17 +233,22 @@ def _write(
     import onnx
 
     from .backends.codegen.build import compile_graph
+    from .backends.codegen.reference import formats_of, reference_manifest
     from .backends.qdq.unsigned import unsigned_weights
     from .backends.qdq.writer import is_large, to_onnx
     from .ir.text import save
 
     model = to_onnx(unsigned_weights(stages.quantized))
     onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=is_large(model))
-    built = compile_graph(stages.folded, target, _stages_of(progress), choose=choices)
-    built.write(directory)
     save(stages.folded, directory)
-    write_manifest(directory, built.manifest)
-    return built.manifest
+    if formats_of(stages.folded):
+        manifest = reference_manifest(stages.folded, target)
+    else:
+        built = compile_graph(stages.folded, target, _stages_of(progress), choose=choices)
+        built.write(directory)
+        manifest = built.manifest
+    write_manifest(directory, manifest)
+    return manifest
 
 
 def _check_code(
@@ -355,6 +364,22 @@ def _notes(job: Job, recipe: Recipe) -> list[str]:
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
         )
     return notes
+
+
+def _check_tunable(graph: Graph) -> None:
+    """``DataError`` for a network that has no kernels to measure."""
+    from .backends.codegen.reference import formats_of, reason
+
+    if formats := formats_of(graph):
+        raise DataError(f"--tune has nothing to measure: {reason(formats)}; leave it out")
+
+
+def _reference_notes(manifest: Facts) -> list[str]:
+    """That there is no code, and why."""
+    from .backends.codegen.reference import KEY, reason
+
+    formats = manifest.get(KEY)
+    return [f"No code was generated. {reason(formats)}."] if isinstance(formats, list) else []
 
 
 def _device_notes(manifest: Facts, target: Target) -> list[str]:

@@ -15,11 +15,11 @@ from ..types import Array
 from .base import Format, signed, unsigned
 from .minifloat import Minifloat
 
-LEAST = np.float32(2.0**-126)
+LEAST = 2.0**-126
 """The least factor: that of zeros."""
 
 NAN = int(np.array(np.nan, ml_dtypes.bfloat16).view(np.uint16))
-GREATEST = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
+GREATEST = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Scaled(Format):
 
     def scales(self, x: Array) -> Array:
         factor = np.abs(x).max(-1, initial=0.0) / np.float32(self.top)
-        factor = np.clip(factor, LEAST, GREATEST).astype(ml_dtypes.bfloat16)
+        factor = np.clip(factor, np.float32(LEAST), np.float32(GREATEST)).astype(ml_dtypes.bfloat16)
         return np.asarray(factor.view(np.uint16))
 
 
