@@ -22,6 +22,7 @@ PASSES: dict[str, str] = {
     "quantize": "quantize:QuantizeStatic",
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
     "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
+    "reorder": "reorder:Reorder",
 }
 
 

@@ -15,11 +15,14 @@ def attention(
 ) -> Graph:
     """Heads of ``2 * pairs`` channels; ``half``: a pair lies half a head apart, else together.
 
-    Some rows of the weights of keys are up to ``spread`` times as large as others.
+    A quarter of the pairs of keys, others in each head, are ``spread`` times as large.
     """
     b = Builder((1, TOKENS, WIDTH))
     d = 2 * pairs
-    size = np.exp2(b.rng.uniform(0, np.log2(spread), kv * d)) if spread > 1 else np.ones(kv * d)
+    size = np.ones((kv, pairs))
+    for row in size:
+        row[b.rng.choice(pairs, pairs // 4, replace=False)] = spread
+    size = (np.tile(size, 2) if half else np.repeat(size, 2, 1)).ravel()
     angles = np.outer(np.arange(TOKENS), 100.0 ** -(np.arange(pairs) / pairs))
     tables = [b.const(f(angles)[:, None, :], f"{f.__name__}") for f in (np.cos, np.sin)]
     query = _rotated(b, b.op("MatMul", b.x, b.normal(WIDTH, kv * repeat * d)), tables, half, pairs)
