@@ -101,7 +101,6 @@ def compile_to(
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         if measurer is not None and job.tune is not None:
-            _check_tunable(stages.folded)
             tune_graph(stages.folded, target, database, measurer, job.tune, show, job.searcher)
     who = measurer.name if measurer is not None else measurer_here(target)
     choices = Choices(target, database, who)
@@ -364,14 +363,6 @@ def _notes(job: Job, recipe: Recipe) -> list[str]:
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
         )
     return notes
-
-
-def _check_tunable(graph: Graph) -> None:
-    """``DataError`` for a network that has no kernels to measure."""
-    from .backends.codegen.reference import formats_of, reason
-
-    if formats := formats_of(graph):
-        raise DataError(f"--tune has nothing to measure: {reason(formats)}; leave it out")
 
 
 def _reference_notes(manifest: Facts) -> list[str]:

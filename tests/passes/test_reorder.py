@@ -179,6 +179,18 @@ def test_every_head_for_itself_is_better_and_costs_tables() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_what_was_promised_is_what_the_graph_has(half: bool) -> None:
+    """The samples that followed the moves are those of the moved graph."""
+    graph, data = attention(pairs=16, half=half, spread=8.0), feeds()
+    encode = EncodeFormats("bfp4-8", "bfp4-8", caches="bfp4-8")
+    for tables in ("shared", "per-head"):
+        work, found = reordered(graph, encode, data, tables=tables)
+        assert found["rewrites"] >= 2
+        _, again = reordered(work, encode, data)
+        assert again["error_before"] == pytest.approx(found["error_after"], rel=1e-3)
+
+
 def test_a_block_of_all_heads_leaves_the_attention_alone() -> None:
     graph, data = attention(pairs=2, spread=8.0), feeds()
     for tables in ("shared", "per-head"):
@@ -271,4 +283,17 @@ def test_real_networks(name: str) -> None:
     work, found = reordered(graph, encode, data, samples=1)
     assert found["rewrites"] > 0
     assert found["error_after"] < found["error_before"]
+    assert apart(graph, work, data) < 1e-5
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
+@pytest.mark.parametrize(("block", "moves"), [(4, True), (16, True), (32, False), (64, False)])
+def test_keys_of_a_llama(block: int, moves: bool) -> None:
+    """A token has 4 x 8 numbers: whole blocks of them can gain nothing, smaller ones lose less."""
+    graph = network("stories260k_T128")
+    rng = np.random.default_rng(0)
+    data = [random_feed(graph, rng) for _ in range(2)]
+    work, found = reordered(graph, EncodeFormats(caches=f"bfp4-{block}"), data)
+    assert (found["rewrites"] > 0) == moves == (found["error_after"] < found["error_before"])
+    assert (str(work) == str(graph)) == (not moves)
     assert apart(graph, work, data) < 1e-5

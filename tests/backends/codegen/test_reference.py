@@ -88,8 +88,10 @@ def test_what_needs_code_is_refused(out: Path, place: Path, tmp_path: Path) -> N
     with pytest.raises(TargetError, match="leave out --device"):
         qc.Artifact.load(str(out), device="localhost:9")
     job = api.Job(place / "m.onnx", recipe="mxfp4", tune=1.0, database=tmp_path / "db")
-    with pytest.raises(DataError, match="--tune has nothing to measure"):
+    with pytest.raises(DataError, match="there is nothing to tune: mxfp4, mxfp8-e4m3: no kernels"):
         api.compile_to_directory(job, tmp_path / "out")
+    with pytest.raises(DataError, match="there is nothing to tune"):
+        api.tune(api.Job(out, database=tmp_path / "db"), 1.0)
 
 
 def test_damaged_weights_are_seen(out: Path, tmp_path: Path) -> None:
