@@ -6,7 +6,7 @@ sorting by size is the order to try.  What decides is the error itself, on weigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,7 +97,7 @@ class Reordering:
             order = self._swapped(group, touched, best, order)
         if np.array_equal(order, stay):
             return False
-        self._accept(touched, self._joint(group, order))
+        self._accept(group, self._joint(group, order))
         self.source = self.source[self._source(group, order)]
         return True
 
@@ -106,7 +106,7 @@ class Reordering:
         blocks = blocks_of(self.coupling, group)
         if blocks is None:
             return False
-        touched = [s for s in self._touched(group) if self._has(s, blocks)]
+        touched = self._touched(group)
         best, order = sum(s.error for s in touched), None
         for sizes in _keys([s.sizes((blocks, group), self.coupling) for s in touched]):
             one = np.argsort(-sizes, 1, kind="stable")
@@ -115,7 +115,7 @@ class Reordering:
                 best, order = error, one
         if order is None:
             return False
-        self._accept(touched, self._separate(group, blocks, order))
+        self._accept(group, self._separate(group, blocks, order))
         self.within.append((group, blocks, order))
         return True
 
@@ -144,12 +144,16 @@ class Reordering:
 
     def _touched(self, group: ChannelGroup) -> list[Sample]:
         """The samples whose blocks hold several channels of a group."""
-        return [s for s in self.samples if self._has(s, group)]
+        out = []
+        for sample in self.samples:
+            slot = sample.slot
+            last = slot.value.type.rank if slot.rows else slot.axis + 1
+            if self._has(slot.value, range(slot.axis, last), group):
+                out.append(sample)
+        return out
 
-    def _has(self, sample: Sample, group: ChannelGroup) -> bool:
-        slot = sample.slot
-        last = slot.value.type.rank if slot.rows else slot.axis + 1
-        factors = [f for k in range(slot.axis, last) for f in self.coupling.channels(slot.value, k)]
+    def _has(self, value: Value, axes: Iterable[int], group: ChannelGroup) -> bool:
+        factors = [f for k in axes for f in self.coupling.channels(value, k)]
         return any(np.isin(f, group.channels).any() for f in factors)
 
     def _whole(self, sample: Sample, group: ChannelGroup) -> bool:
@@ -176,10 +180,13 @@ class Reordering:
     def _tried(self, touched: Sequence[Sample], change: Change) -> float:
         return sum(s.measured([change(s.slot.value, a) for a in s.arrays]) for s in touched)
 
-    def _accept(self, touched: Sequence[Sample], change: Change) -> None:
-        for sample in touched:
-            sample.arrays = [change(sample.slot.value, a) for a in sample.arrays]
-            sample.error = sample.measured(sample.arrays)
+    def _accept(self, group: ChannelGroup, change: Change) -> None:
+        """Move all samples that have a group on any axis: later moves build upon this one."""
+        for sample in self.samples:
+            value = sample.slot.value
+            if self._has(value, range(value.type.rank), group):
+                sample.arrays = [change(value, a) for a in sample.arrays]
+                sample.error = sample.measured(sample.arrays)
 
 
 def _keys(sizes: Sequence[Array]) -> Iterator[Array]:
