@@ -58,11 +58,8 @@ class EncodeFormats(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
 
     def __post_init__(self) -> None:
-        """Refuse formats that are none, or none at all."""
-        given = {k: v for k, v in self.formats.items() if v}
-        if not given:
-            raise PreconditionError(f"{self.name} needs a format: weights, activations or caches")
-        for what, name in given.items():
+        """Refuse formats that are none, or not for what they are given."""
+        for what, name in [(k, v) for k, v in self.formats.items() if v]:
             logarithmic = isinstance(parse(name), Logarithmic)
             if logarithmic != (what == "probabilities"):
                 raise PreconditionError(
@@ -92,7 +89,9 @@ class EncodeFormats(Pass):
         return Slots.of(graph, self.formats, context.kept)
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
-        """Encode ``graph`` in place."""
+        """Encode ``graph`` in place; ``PreconditionError`` without any format."""
+        if not any(self.formats.values()):
+            raise PreconditionError(f"{self.name} needs a format: weights, activations or caches")
         slots = self.slots(graph, context)
         context.why_float.update(slots.why_float)
         logarithms = self._logarithms(graph, context, slots)

@@ -156,10 +156,14 @@ def test_the_manager_runs_it_and_checks() -> None:
     assert ledger.rows[-1].bytes < ledger.rows[0].bytes
 
 
+def test_without_any_format_nothing_is_done() -> None:
+    with pytest.raises(PreconditionError, match="needs a format: weights, activations or caches"):
+        EncodeFormats().apply(layer().graph, Context())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "needs a format"),
         ({"weights": "mxfp5"}, "did you mean 'mxfp4'"),
         ({"weights": "log2-4bit"}, "logarithmic formats are for probabilities"),
         ({"activations": "int4", "probabilities": "int4"}, "which take no others"),

@@ -278,21 +278,21 @@ def test_the_manager_verifies_that_it_is_exact() -> None:
 def test_real_networks(name: str) -> None:
     graph = network(name)
     FoldBatchNorm().apply(graph, Context())
-    data = [random_feed(graph, np.random.default_rng(i)) for i in range(2)]
+    data = [random_feed(graph, np.random.default_rng(0))]
     encode = EncodeFormats("bfp6-16", "bfp8-16", caches="bfp4-16")
-    work, found = reordered(graph, encode, data, samples=1)
+    work, found = reordered(graph, encode, data)
     assert found["rewrites"] > 0
     assert found["error_after"] < found["error_before"]
     assert apart(graph, work, data) < 1e-5
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
-@pytest.mark.parametrize(("block", "moves"), [(4, True), (16, True), (32, False), (64, False)])
+@pytest.mark.parametrize(("block", "moves"), [(16, True), (32, False), (64, False)])
 def test_keys_of_a_llama(block: int, moves: bool) -> None:
     """A token has 4 x 8 numbers: whole blocks of them can gain nothing, smaller ones lose less."""
     graph = network("stories260k_T128")
     rng = np.random.default_rng(0)
-    data = [random_feed(graph, rng) for _ in range(2)]
+    data = [random_feed(graph, rng)]
     work, found = reordered(graph, EncodeFormats(caches=f"bfp4-{block}"), data)
     assert (found["rewrites"] > 0) == moves == (found["error_after"] < found["error_before"])
     assert (str(work) == str(graph)) == (not moves)
