@@ -292,7 +292,7 @@ def test_keys_of_a_llama(block: int, moves: bool) -> None:
     """A token has 4 x 8 numbers: whole blocks of them can gain nothing, smaller ones lose less."""
     graph = network("stories260k_T128")
     rng = np.random.default_rng(0)
-    data = [random_feed(graph, rng)]
+    data = [random_feed(graph, rng) for _ in range(2)]
     work, found = reordered(graph, EncodeFormats(caches=f"bfp4-{block}"), data)
     assert (found["rewrites"] > 0) == moves == (found["error_after"] < found["error_before"])
     assert (str(work) == str(graph)) == (not moves)
