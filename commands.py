@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,10 +158,13 @@ def do_run(args: Namespace) -> int:
     if args.output:
         save_arrays(args.output, outputs)
         print(f"written to {args.output}")
+    if model.note:
+        print(f"note: {model.note}")
     if difference is None:
         return 0
     islands, db = _rule(args.artifact)
-    print(f"compiled code: {difference}{'; there are float islands' if islands else ''}")
+    what = "loaded artifact" if model.note else "compiled code"
+    print(f"{what}: {difference}{'; there are float islands' if islands else ''}")
     if islands and db is not None:
         print(f"codes follow float sums: what lies {db:.0f} dB below the outputs counts as equal")
     return 0 if difference.passes(islands, db) else 1
@@ -184,7 +188,7 @@ def _compared(reference: Model, path: str, device: str | None) -> tuple[Model, D
         found.update(compiled.run(feed), expected)
         return expected
 
-    return replace(reference, run=run), found
+    return replace(reference, run=run, note=compiled.note), found
 
 
 def _rule(path: str) -> tuple[bool, float | None]:
@@ -248,6 +252,8 @@ def do_bench(args: Namespace) -> int:
         print(f"{args.threads} thread(s), {where}")
         if found["emulator"]:
             print(f"in {found['emulator']}: times of an emulator, not of a device")
+        if found["note"]:
+            print(f"note: {found['note']}")
     write_json(args.json, found)
     return 0
 
@@ -269,14 +275,23 @@ def do_explain(args: Namespace) -> int:
             ],
         )
     )  # fmt: skip
-    floats = sum(x.get("precision") == "float" for x in layers)
-    print(f"\n{len(layers) - floats} layers in integers, {floats} in float")
+    kinds = Counter(_kind(x) for x in layers)
+    parts = [f"{kinds['integers']} layers in integers"]
+    parts += [f"{kinds[k]} in {k}" for k in ("number formats", "float") if kinds[k] or k == "float"]
+    print(f"\n{', '.join(parts)}")
     return 0
+
+
+def _kind(layer: Facts) -> str:
+    known = {"float": "float", "int8": "integers"}
+    return known.get(str(layer.get("precision")), "number formats")
 
 
 def _why(layer: Facts) -> str:
     if layer.get("precision") == "float":
         return str(layer.get("reason") or "no reason recorded")
+    if _kind(layer) == "number formats":
+        return "what it multiplies is rounded to these formats"
     return "its operands have codes, and its sums are exact in int32"
 
 

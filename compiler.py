@@ -19,7 +19,7 @@ from .costs import TargetCost
 from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .decoding import Decoding, check_causal, decoding_of
 from .gradients import TorchGradients
-from .ir.errors import ContractError, DataError, nearest
+from .ir.errors import ContractError, DataError, PreconditionError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
 from .ir.ops.quantize import Quantize
@@ -27,6 +27,7 @@ from .job import Job
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
 from .loading import load_concrete
+from .notes import notes_on_code, notes_on_recipe
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
 from .passes.ledger import Ledger
@@ -109,11 +110,14 @@ def compile_to(
     choices = Choices(target, database, who)
     manifest = _write(stages, decoding, target, directory, show, choices)
     report = _report(job, prepared, target)
-    report.notes += _device_notes(manifest, target)
+    report.notes += notes_on_code(manifest, target)
     report.notes += [] if decoding is None else [decoding.note]
-    report.tuning = None if target.arch else facts_of(choices)
     whole = stages.folded if decoding is None else decoding.whole
     report.check = _check_code(directory, prepared, whole, target, show)
+    if "reference" in manifest:
+        report.check = None  # what was checked is the files
+    elif not target.arch:
+        report.tuning = facts_of(choices)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, whole, target, report.ledger)
     report.artifact = name
@@ -159,8 +163,15 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
 def _decoding(job: Job, prepared: Prepared, progress: Progress) -> Decoding | None:
     if job.capacity is None:
         return None
+    from .backends.codegen.reference import formats_of
+
     progress.start("token by token")
     folded = prepared.stages.folded
+    if found := formats_of(folded):
+        raise PreconditionError(
+            f"a decoder (--capacity) needs code, and {found[0]} has no kernel yet; "
+            "take a recipe of integers, as int8-dynamic"
+        )
     return decoding_of(folded, job.capacity, prepared.context.probes(folded)[0])
 
 
@@ -249,17 +260,23 @@ def _write(
     import onnx
 
     from .backends.codegen.build import compile_graph
+    from .backends.codegen.reference import formats_of, reference_manifest
     from .backends.qdq.unsigned import unsigned_weights
     from .backends.qdq.writer import is_large, to_onnx
     from .ir.text import save
 
     model = to_onnx(unsigned_weights(stages.quantized))
     onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=is_large(model))
-    graph, prompt = (stages.folded, None) if decoding is None else (decoding.step, decoding.prompt)
-    built = compile_graph(graph, target, _stages_of(progress), choose=choices, prompt=prompt)
-    built.write(directory)
     save(stages.folded if decoding is None else decoding.whole, directory)
-    manifest = built.manifest if decoding is None else {**built.manifest, **decoding.facts()}
+    if formats_of(stages.folded):
+        manifest = reference_manifest(stages.folded, target)
+    else:
+        graph, prompt = stages.folded, None
+        if decoding is not None:
+            graph, prompt = decoding.step, decoding.prompt
+        built = compile_graph(graph, target, _stages_of(progress), choose=choices, prompt=prompt)
+        built.write(directory)
+        manifest = built.manifest if decoding is None else {**built.manifest, **decoding.facts()}
     write_manifest(directory, manifest)
     return manifest
 
@@ -341,7 +358,7 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
         machine={"target cpu": target.cpu, "compiled on": platform.machine()},
         versions=versions(),
         calibration=_calibration(context),
-        notes=_notes(job, recipe),
+        notes=notes_on_recipe(job, recipe),
         ledger=[row.as_json() for row in prepared.ledger.rows],
         layers=describe(
             stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers
@@ -364,31 +381,3 @@ def _calibration(context: Context) -> Facts | None:
     if isinstance(data, Dataset):
         return {"data": data.path.name, "samples": data.samples}
     return None if data is None else {"data": "given by a program", "samples": sum(1 for _ in data)}
-
-
-def _notes(job: Job, recipe: Recipe) -> list[str]:
-    notes = []
-    if job.recipe is None and recipe.name == default_recipe(False, quantized=True):
-        notes.append(
-            f"The network is quantized already; its own codes were kept (recipe {recipe.name!r}). "
-            "Give --recipe NAME for others."
-        )
-    elif job.calibration is None and job.recipe is None:
-        notes.append(
-            "No calibration data was given, so nothing about activations was made up: they are "
-            f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
-        )
-    return notes
-
-
-def _device_notes(manifest: Facts, target: Target) -> list[str]:
-    """What was done to check code for a CUDA device."""
-    facts = manifest.get("cuda")
-    if not isinstance(facts, dict):
-        return []
-    where = "emulated, since no such device is here" if missing_features(target) else "on a device"
-    return [
-        f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}.",
-        "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
-        "against float (choose-precision).",
-    ]

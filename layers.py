@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from .ir.graph import Graph, Node
+from .ir.graph import Graph, Node, Value
+from .ir.ops.encoding import Decode
 from .ir.ops.integer import IntegerOp
 from .ir.ops.quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
 from .ir.types import Array
@@ -12,7 +13,8 @@ from .passes.context import Context
 from .passes.measure import node_macs
 
 MOVES = frozenset({
-    "Cast", "Concat", "Dequantize", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape",
+    "Cast", "Concat", "Decode", "Dequantize", "Encode", "Expand", "Flatten", "Gather", "Identity",
+    "Reshape", "Shape",
     "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Quantize",
 })  # fmt: skip
 """Ops that compute nothing: they are no layers."""
@@ -91,10 +93,11 @@ def describe(
 
 def _record(node: Node, folded: Graph, context: Context, stays: bool) -> dict[str, object]:
     name = node.output.name
+    formats = _formats(name, folded) if node_macs(node) else ""
     record: dict[str, object] = {
         "name": node.name,
         "op": node.op.name,
-        "precision": "float" if stays else "int8",
+        "precision": formats or "float" if stays else "int8",
         "macs": node_macs(node),
     }
     if (seen := context.ranges.get(name)) is not None:
@@ -104,9 +107,25 @@ def _record(node: Node, folded: Graph, context: Context, stays: bool) -> dict[st
         if quant is not None and not isinstance(quant.scale, str) and len(quant.scale) == 1:
             record |= {"scale": quant.scale[0], "zero_point": quant.zero_point[0]}
             break
-    if stays:
+    if stays and not formats:
         record["reason"] = context.why_float.get(node.name, "")
     return record
+
+
+def _formats(name: str, folded: Graph) -> str:
+    """The number formats of the operands of the node that makes a value."""
+    maker = folded[name].producer if name in folded else None
+    formats = [_format(v) for v in maker.operands] if maker is not None else []
+    return " x ".join(dict.fromkeys(f for f in formats if f))
+
+
+def _format(value: Value) -> str:
+    """The number format that a value was in before it was moved about."""
+    while (maker := value.producer) is not None and maker.op.name in MOVES:
+        if isinstance(maker.op, Decode):
+            return maker.op.format
+        value = maker.operands[0]
+    return ""
 
 
 def _noise(real: Graph, quantized: Graph, context: Context) -> dict[str, float]:

@@ -16,12 +16,16 @@ from .scoring import Run
 
 @dataclass(frozen=True)
 class Model:
-    """Something that runs: its inputs, the names of its outputs in order, and how."""
+    """Something that runs: its inputs, the names of its outputs in order, and how.
+
+    ``note`` says why it does not run by code of its own, where that is so.
+    """
 
     name: str
     specs: list[InputSpec]
     outputs: list[str]
     run: Run
+    note: str = ""
 
     def check_like(self, other: Model) -> None:
         """``DataError`` unless both take the same inputs and give as many outputs."""
@@ -42,7 +46,7 @@ def open_model(
 
 
 def open_artifact(path: str | Path, threads: int = 1, device: str | None = None) -> Model:
-    """An artifact, run by its own code: here, or on ``device`` (HOST:PORT)."""
+    """An artifact, run by its own code, if it has any: here, or on ``device`` (HOST:PORT)."""
     from .backends.codegen.artifact import Artifact
 
     artifact = Artifact.load(path, threads, device)
@@ -51,6 +55,7 @@ def open_artifact(path: str | Path, threads: int = 1, device: str | None = None)
         manifest_specs(artifact.manifest),
         manifest_outputs(artifact.manifest),
         artifact.run,
+        artifact.note,
     )
 
 
@@ -59,9 +64,10 @@ def open_reference(path: str | Path) -> Model:
     from .backends.codegen.artifact import read_manifest
     from .ir.evaluate import evaluate
     from .ir.text import load
+    from .ir.unpacked import unpacked
 
     manifest = read_manifest(Path(path))
-    graph = load(Path(path))
+    graph = unpacked(load(Path(path)))
     outputs = manifest_outputs(manifest)
     return Model(str(path), manifest_specs(manifest), outputs, lambda feed: evaluate(graph, feed))
 

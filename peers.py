@@ -257,6 +257,7 @@ def _table(
         "threads": threads,
         "emulator": artifact.emulator,
         "device": artifact.device,
+        "note": artifact.note,
         "artifact_ms": ours,
         "peers": {peer: t for peer, t in found.items() if t is not None},
         "variants": dict(variants),

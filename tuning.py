@@ -191,10 +191,16 @@ def tune_graph(
     progress: Progress | None = None,
     searcher: str = TEMPLATES,
 ) -> Tuned:
-    """Measure the kernels of an integer graph for ``seconds``; records go to ``database``."""
+    """Measure the kernels of an integer graph for ``seconds``; records go to ``database``.
+
+    ``DataError`` for a graph that has no kernels.
+    """
     from .backends.codegen.pool import Pool
+    from .backends.codegen.reference import formats_of, reason
     from .backends.codegen.tuning.search import Tuner
 
+    if formats := formats_of(graph):
+        raise DataError(f"there is nothing to tune: {reason(formats)}")
     show, began = progress or Silent(), perf_counter()
     with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
         tuner = Tuner(target, measurer, database, pool, _searcher(searcher, target))

@@ -116,6 +116,8 @@ class Context:
     ``calibration`` is a re-iterable of feeds ``{input: array}``; ``evaluate`` measures a graph's
     metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds serve to
     measure the error of a pass; ``after`` are the passes that follow the one that runs.
+    ``rotated`` are axes of weights (name, number) along which channels were mixed: what is known of
+    single channels there is gone, and they are left in their order.
     """
 
     target: object = "host"
@@ -135,6 +137,7 @@ class Context:
     chosen_float: dict[str, str] = field(default_factory=dict)
     pruned: list[Pruned] = field(default_factory=list)
     after: Sequence[Pass] = ()
+    rotated: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def kept(self) -> Kept:

@@ -6,14 +6,20 @@ from math import prod
 import numpy as np
 
 from ..ir.graph import Graph, Node, Value
+from ..ir.ops.encoding import Decode
 from ..ir.types import Array
 
 _MULTIPLY = frozenset({"Conv", "QConv", "ConvTranspose", "MatMul", "QMatMul", "Gemm"})
 
 
 def parameters(graph: Graph) -> int:
-    """Numbers stored in constants."""
-    return sum(v.data.size for v in graph.constants if v.data is not None)
+    """Numbers stored in constants; packed ones count as what they stand for."""
+    packed = {
+        id(n.operands[0]): n.output.type.size
+        for n in graph.nodes
+        if isinstance(n.op, Decode) and n.operands[0].is_constant
+    }
+    return sum(packed.get(id(v), v.type.size) for v in graph.constants)
 
 
 def weight_bytes(graph: Graph) -> int:

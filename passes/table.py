@@ -13,6 +13,7 @@ PASSES: dict[str, str] = {
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
     "choose-precision": "choose_precision:ChoosePrecision",
+    "encode": "encode:EncodeFormats",
     "equalize": "equalize:Equalize",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-dynamic": "fold_dynamic:FoldDynamic",
@@ -21,6 +22,7 @@ PASSES: dict[str, str] = {
     "quantize": "quantize:QuantizeStatic",
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
     "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
+    "reorder": "reorder:Reorder",
 }
 
 

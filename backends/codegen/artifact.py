@@ -71,6 +71,7 @@ class Artifact:
         self.path = path
         self.emulator = emulator
         self.device: str | None = None
+        self.note = ""
         self.clock: Callable[[Sequence[Array]], list[float]] | None = None
         self.manifest = manifest
         self.threads = threads
@@ -87,7 +88,8 @@ class Artifact:
     def load(path: str | Path, threads: int = 1, device: str | None = None) -> "Artifact":
         """Load an artifact to run on ``threads`` threads; one for another machine in its emulator.
 
-        One for CUDA runs on this machine's device, else in the emulation that lies beside it.
+        One for CUDA runs on this machine's device, else in the emulation that lies beside it; one
+        without code runs by the numpy reference, and its ``note`` says why.
 
         ``device``: HOST:PORT of the machine that runs it instead (``qc device serve``).  Raises
         ``BackendError`` where files are missing or do not match the manifest, or the device cannot
@@ -97,6 +99,10 @@ class Artifact:
             raise BackendError(f"threads = {threads} must be at least 1")
         folder = Path(path)
         manifest = read_manifest(folder)
+        if "reference" in manifest:
+            from .reference import open_reference
+
+            return open_reference(folder, manifest, threads, device)
         check_file(folder, manifest, LIBRARY)
         if "decoder" in manifest:
             return _decoding(folder, manifest, threads, device)

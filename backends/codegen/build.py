@@ -277,6 +277,20 @@ def _bytes(port: Port) -> int:
 
 
 def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
+    facts = {
+        "weight_bytes": program.weights,
+        "constant_bytes": len(program.constants),
+        "workspace_bytes": max(program.arena, 64),
+        "peak_activation_bytes": program.arena,
+        "kernels": len(program.kernels),
+        "calls": len(program.calls),
+    }
+    return manifest_of(graph, target, facts)
+
+
+def manifest_of(graph: Graph, target: Target, facts: Mapping[str, object]) -> dict[str, Any]:
+    """The manifest of a graph: its ports, the target, versions, and ``facts`` of its code."""
+
     def table(values: list[Value]) -> list[dict[str, object]]:
         return [{"name": v.name, "dtype": v.type.dtype, "shape": list(v.shape)} for v in values]
 
@@ -292,12 +306,7 @@ def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
         },
         "features": sorted(target.required),
         "versions": {n: version(n) for n in ("apache-tvm", "apache-tvm-ffi", "numpy")},
-        "weight_bytes": program.weights,
-        "constant_bytes": len(program.constants),
-        "workspace_bytes": max(program.arena, 64),
-        "peak_activation_bytes": program.arena,
-        "kernels": len(program.kernels),
-        "calls": len(program.calls),
+        **facts,
     }
 
 

@@ -15,6 +15,7 @@ from ...ir.ops.recurrent import Recurrent
 from ...ir.ops.reduce import Reduce
 from .emitter import Attribute, Emitter, element_code, operands
 from .enclosed import control
+from .encoded import decode, encode
 from .operands import (
     col2im,
     cropped_resize,
@@ -281,9 +282,11 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.CroppedResize: cropped_resize,
     ops.CumSum: _cum_sum,
     ops.DFT: dft,
+    ops.Decode: decode,
     ops.Dequantize: dequantize,
     ops.DynamicDequantize: dynamic_dequantize,
     ops.DynamicQuantize: dynamic_quantize,
+    ops.Encode: encode,
     ops.Expand: _with_ints("shape"),
     ops.EyeLike: eye_like,
     ops.MaxPoolIndices: max_pool_indices,

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from ...ir import ops
 from ...ir.errors import BackendError, nearest
 from ...ir.graph import Graph
+from ...ir.unpacked import unpacked
 from .emitter import Emitter, value_info
 from .forms import write
 
@@ -40,6 +41,7 @@ def to_onnx(graph: Graph, outputs: Sequence[str] = ()) -> onnx.ModelProto:
         raise BackendError(
             f"no value {unknown[0]!r}; {nearest(unknown[0], (v.name for v in graph.values))}"
         )
+    graph = unpacked(graph)
     emitter = Emitter({v.name for v in graph.values})
     for value in graph.constants:
         assert value.data is not None

@@ -25,10 +25,11 @@ def permute(coupling: Coupling, source: Array) -> Graph:
             raise PassError(f"channels of {group.name} must stay in their group")
         if group.fixed and np.any(taken != group.channels):
             raise PassError(f"channels of {group.name} cannot change places: {group.fixed}")
-    return rewritten(coupling.graph, lambda value, data: _permuted(coupling, value, data, source))
+    return rewritten(coupling.graph, lambda value, data: permuted(coupling, value, data, source))
 
 
-def _permuted(coupling: Coupling, value: Value, data: Array, source: Array) -> Array:
+def permuted(coupling: Coupling, value: Value, data: Array, source: Array) -> Array:
+    """``data`` of a value with the content of component ``source[c]`` where ``c`` was."""
     for axis in range(value.type.rank):
         order = _order(coupling.channels(value, axis), source)
         if np.any(order != np.arange(len(order))):

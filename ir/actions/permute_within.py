@@ -49,20 +49,35 @@ def permute_within(
         raise PassError(f"channels of {group.name} cannot change places in one block alone")
     graph = coupling.graph.copy()
     for value in dict.fromkeys(p.value for p in group.weights):
-        view = Blocked(coupling, value, (blocks, group))
-        index = source.reshape(*source.shape, *(1,) * (view.data.ndim - 2))
-        graph.assign(graph[value.name], view.back(np.take_along_axis(view.data, index, 1)))
+        data = permuted_within(coupling, group, blocks, value, np.asarray(value.data), source)
+        graph.assign(graph[value.name], data)
     return graph
 
 
-class Blocked:
-    """A constant seen as ``data [*groups, everything else]``, groups in their own order."""
+def permuted_within(
+    coupling: Coupling,
+    group: ChannelGroup,
+    blocks: ChannelGroup,
+    value: Value,
+    data: Array,
+    source: Array,
+) -> Array:
+    """``data`` of a value that has the group, in the order of :func:`permute_within`."""
+    view = Blocked(coupling, value, data, (blocks, group))
+    index = source.reshape(*source.shape, *(1,) * (view.data.ndim - 2))
+    return view.back(np.take_along_axis(view.data, index, 1))
 
-    def __init__(self, coupling: Coupling, value: Value, groups: Sequence[ChannelGroup]) -> None:
+
+class Blocked:
+    """Data of a value seen as ``[*groups, everything else]``, groups in their own order."""
+
+    def __init__(
+        self, coupling: Coupling, value: Value, data: Array, groups: Sequence[ChannelGroup]
+    ) -> None:
         factors = _factors(coupling, value)
         self._shape, self._lengths = value.shape, [len(f) for f in factors]
         self._axes = [next(k for k, f in enumerate(factors) if _is(f, g)) for g in groups]
-        data = np.asarray(value.data).reshape(self._lengths)
+        data = data.reshape(self._lengths)
         self._places = []
         for group, k in zip(groups, self._axes, strict=True):
             at = {component: i for i, component in enumerate(factors[k].tolist())}
@@ -71,7 +86,7 @@ class Blocked:
         self.data = np.moveaxis(data, self._axes, range(len(groups)))
 
     def back(self, data: Array) -> Array:
-        """Other data seen like this, in the constant's own form."""
+        """Other data seen like this, in the value's own form."""
         data = np.moveaxis(data, range(len(self._axes)), self._axes)
         for places, k in zip(self._places, self._axes, strict=True):
             data = np.take(data, np.argsort(places), k)

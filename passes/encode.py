@@ -1,0 +1,168 @@
+"""``encode``: operands of layers in number formats of a few bits, weights packed.  ::
+
+    %y = MatMul(%x, %w)
+    ->
+    %x.d = Decode(Encode(%x))   %w.d = Decode(%w.packed)
+    %y = MatMul(%x.d, %w.d)
+
+Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.slots`.
+Nothing is calibrated: scales come from the numbers of a block.  Biases, norms and what lies between
+layers stay float, and so do layers that sum over one channel (depthwise convolutions).
+No format has a kernel yet: the network runs by the numpy reference, and the ledger says so.
+
+Sources: OCP, "Microscaling Formats (MX) Specification", v1.0, 2023; Guo et al., "Accurate Block
+Quantization in LLMs with Outliers", 2024; Liu et al., "LLM-FP4", 2023; Li et al., "RepQ-ViT", 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.errors import PreconditionError
+from ..ir.formats import Logarithmic, parse
+from ..ir.graph import Graph, Value
+from ..ir.ops.base import Op
+from ..ir.ops.encoding import Decode, Encode
+from ..ir.ops.shape import Reshape
+from ..ir.types import Array
+from .base import Kind, Pass, Statistics
+from .context import Context
+from .slots import Slot, Slots, is_probability
+
+
+@dataclass(frozen=True)
+class EncodeFormats(Pass):
+    """Round operands of layers to number formats and pack weights.
+
+    ``weights`` (and tables of embeddings), ``activations``, ``inputs`` (activations that the
+    network gets, default as ``activations``), ``caches`` (keys and values of attentions, default as
+    ``activations``): names of formats, empty: float.  ``probabilities``: a logarithmic format for
+    what a softmax makes, where its product errs less than with that of ``activations`` on
+    ``samples`` of the calibration data.  Establishes ``quantized``.
+    """
+
+    weights: str = ""
+    activations: str = ""
+    inputs: str = ""
+    caches: str = ""
+    probabilities: str = ""
+    samples: int = 8
+
+    name: ClassVar[str] = "encode"
+    kind: ClassVar[Kind] = Kind.LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
+    establishes: ClassVar[frozenset[str]] = frozenset({"quantized"})
+
+    def __post_init__(self) -> None:
+        """Refuse formats that are none, or not for what they are given."""
+        for what, name in [(k, v) for k, v in self.formats.items() if v]:
+            logarithmic = isinstance(parse(name), Logarithmic)
+            if logarithmic != (what == "probabilities"):
+                raise PreconditionError(
+                    f"{self.name}.{what} = {name!r}: logarithmic formats are for probabilities, "
+                    "which take no others"
+                )
+        if self.probabilities and not self.activations:
+            raise PreconditionError(
+                f"{self.name}.probabilities is weighed against the format of activations: give one"
+            )
+        if self.samples < 1:
+            raise PreconditionError(f"{self.name}.samples = {self.samples} is less than 1")
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Format names by what is encoded."""
+        return {
+            "weights": self.weights,
+            "activations": self.activations,
+            "inputs": self.inputs,
+            "caches": self.caches,
+            "probabilities": self.probabilities,
+        }
+
+    def slots(self, graph: Graph, context: Context) -> Slots:
+        """What this pass would encode."""
+        return Slots.of(graph, self.formats, context.kept)
+
+    def apply(self, graph: Graph, context: Context) -> Statistics:
+        """Encode ``graph`` in place; ``PreconditionError`` without any format."""
+        if not any(self.formats.values()):
+            raise PreconditionError(f"{self.name} needs a format: weights, activations or caches")
+        slots = self.slots(graph, context)
+        context.why_float.update(slots.why_float)
+        logarithms = self._logarithms(graph, context, slots)
+        done: dict[tuple[int, int, str, bool], Value] = {}
+        count = dict.fromkeys(self.formats, 0)
+        bits = elements = padding = 0
+        for slot in slots.found:
+            if (name := logarithms.get(slot.node.name)) and slot.operand == 0:
+                slot = Slot(slot.node, 0, slot.axis, name, "probabilities")
+            if slot.key not in done:
+                size = slot.value.type.size
+                if slot.what == "weights":
+                    elements, bits = elements + size, bits + 8 * slot.bytes
+                padding += size // slot.length * parse(slot.format).padding(slot.length)
+                done[slot.key] = _encoded(graph, slot)
+                count[slot.what] += 1
+            decoded = done[slot.key]
+            inputs = list(slot.node.inputs)
+            inputs[slot.operand] = decoded
+            graph.set_inputs(slot.node, inputs)
+        graph.prune()
+        return {
+            "rewrites": len(done),
+            **{k: v for k, v in count.items() if v},
+            "bits_per_weight": round(bits / elements, 3) if elements else 32,
+            "padding": padding,
+            "runs": f"by the numpy reference: no kernels for {', '.join(self._used(count))} yet",
+        }
+
+    def _used(self, count: dict[str, int]) -> list[str]:
+        given = {k: v or self.activations for k, v in self.formats.items()}
+        return sorted({given[what] for what, n in count.items() if n})
+
+    def _logarithms(self, graph: Graph, context: Context, slots: Slots) -> dict[str, str]:
+        """Names of the products that take probabilities in logarithms."""
+        sites = [
+            s for s in slots.found
+            if self.probabilities and s.operand == 0 and is_probability(s.value)
+        ]  # fmt: skip
+        names = [v.name for s in sites for v in s.node.operands[:2]]
+        errors = {s.node.name: np.zeros(2) for s in sites}
+        if sites:
+            run = context.open(graph, list(dict.fromkeys(names)))
+            for feed in islice(context.feeds("encode.probabilities"), self.samples):
+                found = run(feed)
+                for s in sites:
+                    p, v = (found[x.name].astype(np.float32) for x in s.node.operands[:2])
+                    for i, name in enumerate((s.format, self.probabilities)):
+                        errors[s.node.name][i] += _energy((parse(name).round(p, s.axis) - p) @ v)
+        return {n: self.probabilities for n, e in errors.items() if e[1] < e[0]}
+
+
+def _energy(x: Array) -> float:
+    return float(np.square(x, dtype=np.float64).sum())
+
+
+def _encoded(graph: Graph, slot: Slot) -> Value:
+    """What is left of a slot's value; weights become packed constants."""
+    value, name = slot.value, slot.value.name
+    flat = (*value.shape[: slot.axis], slot.length) if slot.rows else value.shape
+    encode = Encode(slot.format, slot.axis)
+    decode = Decode(slot.format, slot.axis, slot.length, value.type.dtype)
+
+    def add(op: Op, x: Value, suffix: str) -> Value:
+        return graph.add(op, [x], names=[f"{name}.{suffix}"], before=slot.node).output
+
+    if value.data is not None:
+        (packed,) = encode.eval([value.data.reshape(flat)])
+        x = graph.constant(packed, f"{name}.packed")
+    else:
+        x = value if flat == value.shape else add(Reshape(flat), value, "rows")
+        x = add(encode, x, "packed")
+    x = add(decode, x, "d")
+    return x if flat == value.shape else add(Reshape(value.shape), x, "whole")
