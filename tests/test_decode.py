@@ -116,6 +116,14 @@ def test_networks_that_are_no_decoders(tmp_path, shape, capacity, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_formats_without_kernels_make_no_decoder(tmp_path):
+    write(tmp_path / "m.onnx", SHAPE)
+    words = ["--recipe", "bfp", "--set", "encode.activations=", "--capacity", 12]
+    done = qc("compile", "m.onnx", "-o", "out", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has no kernel yet; take a recipe of integers" in done.stderr.splitlines()[-1]
+
+
 def test_a_network_of_images(tmp_path):
     write_model(tmp_path / "m.onnx")
     write_data(tmp_path / "calib.npz", 4)
