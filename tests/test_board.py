@@ -69,7 +69,7 @@ def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> 
     assert before
     board.start("qc: serving")
     where = api.Where(board.address)
-    found = api.tune(api.Job(place / "out", database=path, where=where), 8.0)
+    found = api.tune(api.Job(place / "out", database=path, where=where), 25.0)
     workloads = found["workloads"]
     assert isinstance(workloads, list)
     assert all(w["failed"] == 0 for w in workloads)

@@ -266,6 +266,8 @@ def test_serving_ends_with_its_sessions(tmp_path: Path, place: Path, how: signal
         while "--port\0" + str(server.port) in commands() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert "--port\0" + str(server.port) not in commands()
+        while device_server._bound("127.0.0.1", server.port) and time.monotonic() < deadline:
+            time.sleep(0.1)
         server.start("qc: serving")
 
 

@@ -100,5 +100,5 @@ def test_only_float32_is_compiled() -> None:
     shapes = [(1, 2, 3), (1, 2, 3), (3, 4), (1, 2, 4), (1, 2, 4)]
     ins = [graph.input(f"x{i}", TensorType("float64", s)) for i, s in enumerate(shapes)]
     graph.outputs = [graph.add(ops.SelectiveScan(), ins, names=["y"]).output]
-    with pytest.raises(BackendError, match="'y': SelectiveScan of float64 cannot be compiled"):
+    with pytest.raises(BackendError, match=r"'y': SelectiveScan of float64 .* cannot be compiled"):
         lower(graph, frozenset())

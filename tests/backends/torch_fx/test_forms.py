@@ -240,11 +240,11 @@ def test_op(name, attributes, arrays, constant):
 
 
 WITHOUT = {
-    "BitCast", "Col2Im", "Compress", "ConvInteger", "CroppedResize", "CumProd", "DFT", "DeformConv",
-    "Det", "EyeLike", "GRU", "GridSample", "If", "LSTM", "Late", "Loop", "MatMulInteger",
-    "MaxPoolIndices", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "Opaque", "RNN",
-    "RegexFullMatch", "ReverseSequence", "RoiAlign", "STFT", "Scan", "StringConcat",
-    "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
+    "BitCast", "CachedAttention", "Col2Im", "Compress", "ConvInteger", "CroppedResize", "CumProd",
+    "DFT", "Decode", "DeformConv", "Det", "Encode", "EyeLike", "GRU", "GridSample", "If", "LSTM",
+    "Late", "Loop", "MatMulInteger", "MaxPoolIndices", "MaxUnpool", "MelWeightMatrix",
+    "NonMaxSuppression", "Opaque", "RNN", "RegexFullMatch", "ReverseSequence", "RoiAlign", "STFT",
+    "Scan", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
 }  # fmt: skip
 """Ops that ``to_torch`` refuses by name."""
 
