@@ -66,8 +66,8 @@ class Profiler:
         kernels = [k for pair in pairs for k in pair if k in self._trials]
         found = []
         for _ in range(ROUNDS):
-            times = self._known | self._timed(kernels)
-            part, whole = (total(p, _seconds(p, times)) for p in (program, other))
+            timed = self._known | self._timed(kernels)
+            part, whole = (total(p, _seconds(p, timed)) for p in (program, other))
             found.append(part / whole)
         return float(np.median(found))
 
@@ -104,10 +104,10 @@ class Profiler:
         return Trial(*compiled, _operands(program, symbol))
 
 
-def _seconds(program: Program, times: Mapping[Kernel, Timing]) -> dict[str, float]:
+def _seconds(program: Program, known: Mapping[Kernel, Timing]) -> dict[str, float]:
     """Seconds of one call by symbol; estimated where there is no time."""
     rough = estimate(program)
-    found = {s: times[k] for s, k in program.kernels.items()}
+    found = {s: known[k] for s, k in program.kernels.items()}
     return {s: t if isinstance(t, float) else rough[s] for s, t in found.items()}
 
 
