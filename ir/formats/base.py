@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """A number format; ``block`` elements along an axis share a scale (0: the whole axis).
 
     A format says how it codes scales and elements; blocks, bits and bytes are the same for all.
@@ -36,36 +37,36 @@ class Format:
     # -- what a format says ------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """How recipes call the format; :func:`~qc.ir.formats.parse` reads it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def bits(self) -> int:
         """Bits of an element, at most 8."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def scale_bits(self) -> int:
         """Bits of what a block shares, at most 16."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scales(self, x: Array) -> Array:
         """uint16 ``[..., blocks]`` for finite float32 ``[..., blocks, size]``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def undefined(self) -> int:
         """The scale of a block that is not a number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def codes(self, x: Array, scales: Array) -> Array:
         """uint8 codes of finite float32 ``[..., blocks, size]`` under ``[..., blocks, 1]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, codes: Array, scales: Array) -> Array:
         """float32 numbers that codes stand for; NaN where the scale says so."""
-        raise NotImplementedError
 
     # -- blocks ------------------------------------------------------------------------------
 

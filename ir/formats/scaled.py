@@ -6,6 +6,7 @@ decoded changes nothing.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -35,9 +36,9 @@ class Scaled(Format):
         return NAN
 
     @property
+    @abstractmethod
     def top(self) -> float:
         """The greatest element."""
-        raise NotImplementedError
 
     def scales(self, x: Array) -> Array:
         factor = np.abs(x).max(-1, initial=0.0) / np.float32(self.top)

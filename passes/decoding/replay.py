@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from ...ir import ops
@@ -11,7 +12,7 @@ from ...ir.types import Array
 from .times import Rows, Times, Timing
 
 
-class Replay:
+class Replay(ABC):
     """Walks through a network whose times are known and emits it into ``out``.
 
     ``sizes``: of the axes of positions that look, and of those looked at.
@@ -38,16 +39,17 @@ class Replay:
         self.out.prune()
         return self.out
 
+    @abstractmethod
     def start(self) -> None:
         """Make the inputs."""
-        raise NotImplementedError
 
     def finish(self) -> None:
-        """Add to what was made."""
+        """Add to what was made; by default nothing."""
+        return
 
+    @abstractmethod
     def constant_rows(self, data: Array, name: str, rows: Rows) -> Array | Value:
         """What stands for a constant that says something for every position."""
-        raise NotImplementedError
 
     def operand(self, node: Node, index: int, value: Value | None) -> Value | None:
         """The operand in the new graph."""

@@ -33,19 +33,19 @@ def check(graph: Graph, seed: int) -> int:
     return len(groups)
 
 
-@settings(max_examples=350, derandomize=True)
+@settings(max_examples=350)
 @given(st.integers(0, 10**9))
 def test_random_maps(seed: int) -> None:
     check(Maps(seed).grow(1 + seed % 12), seed)
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(st.integers(0, 10**9))
 def test_random_transformers(seed: int) -> None:
     assert check(transformer(seed), seed) >= 3
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(st.integers(0, 10**9))
 def test_permuted_channels_change_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)

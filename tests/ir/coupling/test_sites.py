@@ -37,19 +37,19 @@ def check(graph: Graph, seed: int) -> int:
     return total
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(st.integers(0, 10**9))
 def test_random_maps(seed: int) -> None:
     check(Maps(seed).grow(1 + seed % 12), seed)
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(st.integers(0, 10**9))
 def test_random_decoders(seed: int) -> None:
     assert check(transformer(seed), seed) >= 4
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(st.integers(0, 10**9))
 def test_random_encoders(seed: int) -> None:
     assert check(encoder(seed), seed) >= 8

@@ -51,7 +51,8 @@ def bound(name: str, x: Array) -> Array:
     top = np.abs(x.astype(np.float64)).max()
     at = np.abs(x.astype(np.float64))
     if isinstance(f, Bfp):
-        step = 2.0 ** (np.floor(np.log2(top)) - f.m + 2)
+        least = 1 - 2.0 ** (f.e - 1)
+        step = 2.0 ** (np.maximum(np.floor(np.log2(top)), least) - f.m + 2)
         return np.maximum(np.full(x.shape, step / 2), at - (2 ** (f.m - 1) - 1) * step)
     if isinstance(f, ScaledInt):
         return np.full(x.shape, top / f.top * (1 + 2.0**-8) / 2)
