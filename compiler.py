@@ -22,6 +22,7 @@ from .gradients import TorchGradients
 from .ir.errors import ContractError, DataError, PreconditionError, nearest
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
+from .ir.hashes import sha256
 from .ir.ops.quantize import Quantize
 from .job import Job
 from .judge import Judge
@@ -34,7 +35,7 @@ from .passes.ledger import Ledger
 from .passes.manager import PassManager
 from .passes.recipe import Recipe, default_recipe, load_recipe
 from .progress import Progress, Silent
-from .provenance import sha256, versions
+from .provenance import versions
 from .report import Facts, Report
 from .targets import Target, missing_features
 from .targets import load as load_target
@@ -257,16 +258,13 @@ def _write(
     choices: Choices,
 ) -> Facts:
     """Everything but the report; the manifest."""
-    import onnx
-
     from .backends.codegen.build import compile_graph
     from .backends.codegen.reference import formats_of, reference_manifest
     from .backends.qdq.unsigned import unsigned_weights
-    from .backends.qdq.writer import is_large, to_onnx
+    from .backends.qdq.writer import save as save_onnx
     from .ir.text import save
 
-    model = to_onnx(unsigned_weights(stages.quantized))
-    onnx.save(model, str(directory / QDQ_MODEL), save_as_external_data=is_large(model))
+    save_onnx(unsigned_weights(stages.quantized), directory / QDQ_MODEL)
     save(stages.folded if decoding is None else decoding.whole, directory)
     if formats_of(stages.folded):
         manifest = reference_manifest(stages.folded, target)

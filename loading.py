@@ -16,6 +16,7 @@ import numpy as np
 from .data import InputSpec, specs_of
 from .ir.errors import DataError, FrontendError, nearest
 from .ir.graph import Graph, Node
+from .ir.mapped import release
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -223,6 +224,7 @@ def check_weights(graph: Graph) -> None:
             continue
         data = value.data.astype(np.float32) if value.type.dtype == "bfloat16" else value.data
         bad = np.isnan(data) if _is_mask(value.uses) else ~np.isfinite(data)
+        release(value.data)
         if bad.any():
             user = f" of {value.uses[0].op.name} {value.uses[0].name!r}" if value.uses else ""
             raise FrontendError(

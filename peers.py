@@ -288,7 +288,7 @@ def _peers(
 
 def _source(directory: Path, model: str | Path | None) -> Path | None:
     """The float model: as given, else where the report says it was, if it is still the same."""
-    from .provenance import sha256
+    from .ir.hashes import sha256
     from .report import read
 
     if model is not None:

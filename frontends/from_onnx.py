@@ -18,8 +18,9 @@ import onnx_graphsurgeon as gs
 from ..ir.builder import Builder
 from ..ir.errors import FrontendError, VerifyError, nearest
 from ..ir.graph import Graph, Value
+from ..ir.mapped import release
 from ..ir.ops import Cast, Identity, Opaque
-from ..ir.types import Dim, TensorType
+from ..ir.types import Array, Dim, TensorType
 from .onnx_control import CONTROL, Enclosed
 from .onnx_file import (
     CONTRIB_DOMAIN,
@@ -29,6 +30,7 @@ from .onnx_file import (
     modern,
     ordered,
     read,
+    read_weights,
     title,
     versions,
 )
@@ -55,8 +57,11 @@ def load(
     not supported are listed at once.
     """
     with _naming(model):
-        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
-        return _Importer(proto, input_shapes or {}).run()
+        if isinstance(model, onnx.ModelProto):
+            return _Importer(model, input_shapes or {}).run()
+        proto = read(Path(model))
+        mapped = read_weights(Path(model), proto)
+        return _Importer(proto, input_shapes or {}, mapped=mapped).run()
 
 
 def load_inputs(
@@ -65,7 +70,7 @@ def load_inputs(
 ) -> Graph:
     """The inputs of a model, in a graph without nodes: what :func:`load` would declare."""
     with _naming(model):
-        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model), weights=False)
+        proto = model if isinstance(model, onnx.ModelProto) else read(Path(model))
         importer = _Importer(proto, input_shapes or {})
         importer.declare(decode(proto))
         return importer.graph
@@ -98,6 +103,7 @@ class _Importer:
     input_shapes: Mapping[str, Sequence[int]]
     graph: Graph = field(default_factory=Graph)
     unsupported: dict[str, None] = field(default_factory=dict)
+    mapped: Mapping[str, Array] = field(default_factory=dict)
 
     def run(self) -> Graph:
         self.proto = modern(self.proto)
@@ -142,8 +148,10 @@ class _Importer:
                 env[value.name] = self.builder.emit(Cast("float32"), [value], cast)[0]
 
     def _constant(self, tensor: gs.Constant) -> Value:
-        array = np.asarray(tensor.values)
+        found = self.mapped.get(tensor.name)
+        array = np.asarray(tensor.values) if found is None else found
         check_finite(tensor, array)
+        release(found)
         return self.builder.constant(half_to_single(array), tensor.name)
 
     # -- nodes -------------------------------------------------------------------------------

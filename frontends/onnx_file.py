@@ -11,6 +11,8 @@ from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from ..ir.errors import FrontendError
+from ..ir.types import Array
+from .external_data import attach
 
 OLDEST, NEWEST = 6, onnx.defs.onnx_opset_version()
 STANDARD = ("", "ai.onnx")
@@ -18,11 +20,8 @@ CONTRIB_DOMAIN = "com.microsoft"
 """onnxruntime's own operators."""
 
 
-def read(path: Path, weights: bool = True) -> onnx.ModelProto:
-    """The model with its external data; ``FrontendError`` says what is wrong with the file.
-
-    Without ``weights`` external data stay where they are.
-    """
+def read(path: Path) -> onnx.ModelProto:
+    """The model without its external data; ``FrontendError`` says what is wrong with the file."""
     if not path.is_file():
         raise FrontendError(f"{path}: no such file")
     try:
@@ -33,14 +32,19 @@ def read(path: Path, weights: bool = True) -> onnx.ModelProto:
         raise FrontendError(f"{path}: cannot be read: {error.strerror}") from error
     if not model.graph.node and not model.graph.output:
         raise FrontendError(f"{path}: not an ONNX file, or an empty one: it has no nodes")
-    if not weights:
-        return model
+    return model
+
+
+def read_weights(path: Path, model: onnx.ModelProto) -> dict[str, Array]:
+    """Load the external data of the model at ``path``; those that are mapped instead, by name.
+
+    A model that is to be converted to another opset gets all of them.
+    """
     try:
-        onnx.load_external_data_for_model(model, str(path.resolve().parent))
+        return attach(model, path.resolve().parent, mapping=_version(model) >= OLDEST)
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split())
         raise FrontendError(f"{path}: cannot read its external data: {reason}") from error
-    return model
 
 
 def versions(model: onnx.ModelProto) -> dict[str, int]:
@@ -55,7 +59,7 @@ def versions(model: onnx.ModelProto) -> dict[str, int]:
 
 def modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, converted by ``onnx`` if its opset is older than ``OLDEST``."""
-    version = next(v for d, v in versions(model).items() if d in STANDARD)
+    version = _version(model)
     if not 1 <= version <= NEWEST:
         raise FrontendError(f"opset {version} is not in 1..{NEWEST}; install a newer onnx")
     if version >= OLDEST:
@@ -65,6 +69,10 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as error:  # the library raises its own kinds
         reason = " ".join(str(error).split())
         raise FrontendError(f"opset {version} cannot be converted to {OLDEST}: {reason}") from error
+
+
+def _version(model: onnx.ModelProto) -> int:
+    return next(v for d, v in versions(model).items() if d in STANDARD)
 
 
 def decode(model: onnx.ModelProto) -> gs.Graph:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .errors import DataError, VerifyError, nearest
 from .graph import Graph, Node, Value
+from .mapped import release
 from .types import Array, dtype_of
 
 Watch = Callable[[Value, Array], None]
@@ -34,6 +35,8 @@ def evaluate(
                 watch(value, array)
         for name in last.get(id(node), ()):
             del env[name]
+        for operand in node.operands:
+            release(operand.data)
     return {name: env[name] for name in wanted}
 
 

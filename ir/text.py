@@ -117,7 +117,9 @@ def _payload(value: Value) -> str:
 
 def digest(data: Array) -> str:
     """A hash of the elements, for naming large constants."""
-    return hashlib.sha256(np.ascontiguousarray(data).view(np.uint8).tobytes()).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data).hexdigest()[
+        :32
+    ]
 
 
 def save(graph: Graph, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from .errors import VerifyError
 from .graph import Graph, Node, Value
+from .mapped import release
 from .ops import OPS
 from .ops.control import Control
 from .text import format_node
@@ -73,6 +74,7 @@ def _check_value(graph: Graph, value: Value, uses: int) -> None:
             raise VerifyError(f"constant {value!r} has data {value.data.dtype}{value.data.shape}")
         if value.data.dtype.kind == "f" and bool((value.data != value.data).any()):
             raise VerifyError(f"constant {value!r} holds NaN")
+        release(value.data)
     quant = value.type.quant
     for name in () if quant is None else (quant.scale, quant.zero_point):
         if isinstance(name, str) and name not in graph:

@@ -6,8 +6,9 @@
     %y = MatMul(%x.d, %w.d)
 
 Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.slots`.
-Nothing is calibrated: scales come from the numbers of a block.  Biases, norms and what lies between
-layers stay float, and so do layers that sum over one channel (depthwise convolutions).
+Scales come from the numbers of a block; integers in groups are rounded by calibration data, if
+there are any (:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
+float, and so do layers that sum over one channel (depthwise convolutions).
 No format has a kernel yet: the network runs by the numpy reference, and the ledger says so.
 
 Sources: OCP, "Microscaling Formats (MX) Specification", v1.0, 2023; Guo et al., "Accurate Block
@@ -16,33 +17,41 @@ Quantization in LLMs with Outliers", 2024; Liu et al., "LLM-FP4", 2023; Li et al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import ClassVar
 
 import numpy as np
 
-from ..ir.errors import PreconditionError
+from ..ir.errors import PreconditionError, nearest
 from ..ir.formats import Logarithmic, parse
 from ..ir.graph import Graph, Value
+from ..ir.mapped import release
 from ..ir.ops.base import Op
 from ..ir.ops.encoding import Decode, Encode
 from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
+from .encode_weights import Packed, can_round, rounded
 from .slots import Slot, Slots, is_probability
+
+ROUNDINGS = ("nearest", "feedback")
 
 
 @dataclass(frozen=True)
 class EncodeFormats(Pass):
     """Round operands of layers to number formats and pack weights.
 
-    ``weights`` (and tables of embeddings), ``activations``, ``inputs`` (activations that the
-    network gets, default as ``activations``), ``caches`` (keys and values of attentions, default as
-    ``activations``): names of formats, empty: float.  ``probabilities``: a logarithmic format for
-    what a softmax makes, where its product errs less than with that of ``activations`` on
-    ``samples`` of the calibration data.  Establishes ``quantized``.
+    ``weights``, ``tables`` (of embeddings, default as ``weights``), ``activations``, ``inputs``
+    (activations that the network gets, default as ``activations``), ``caches`` (keys and values of
+    attentions, default as ``activations``): names of formats, empty: float.  ``probabilities``: a
+    logarithmic format for what a softmax makes, where its product errs less than with that of
+    ``activations`` on ``samples`` of the calibration data.  ``rounding`` of weights: ``nearest``,
+    or ``feedback`` (integers in groups, layer after layer by the first ``rounding_samples`` of the calibration
+    data; without any to nearest).  Establishes ``quantized``.
     """
 
     weights: str = ""
@@ -51,6 +60,9 @@ class EncodeFormats(Pass):
     caches: str = ""
     probabilities: str = ""
     samples: int = 8
+    tables: str = ""
+    rounding: str = "feedback"
+    rounding_samples: int = 128
 
     name: ClassVar[str] = "encode"
     kind: ClassVar[Kind] = Kind.LOSSY
@@ -70,14 +82,19 @@ class EncodeFormats(Pass):
             raise PreconditionError(
                 f"{self.name}.probabilities is weighed against the format of activations: give one"
             )
-        if self.samples < 1:
-            raise PreconditionError(f"{self.name}.samples = {self.samples} is less than 1")
+        for option in ("samples", "rounding_samples"):
+            if getattr(self, option) < 1:
+                raise PreconditionError(f"{self.name}.{option} is less than 1")
+        if self.rounding not in ROUNDINGS:
+            hint = nearest(self.rounding, ROUNDINGS)
+            raise PreconditionError(f"{self.name} has no rounding {self.rounding!r}; {hint}")
 
     @property
     def formats(self) -> dict[str, str]:
         """Format names by what is encoded."""
         return {
             "weights": self.weights,
+            "tables": self.tables,
             "activations": self.activations,
             "inputs": self.inputs,
             "caches": self.caches,
@@ -92,38 +109,45 @@ class EncodeFormats(Pass):
         """Encode ``graph`` in place; ``PreconditionError`` without any format."""
         if not any(self.formats.values()):
             raise PreconditionError(f"{self.name} needs a format: weights, activations or caches")
+        real = graph.copy()
         slots = self.slots(graph, context)
         context.why_float.update(slots.why_float)
         logarithms = self._logarithms(graph, context, slots)
-        done: dict[tuple[int, int, str, bool], Value] = {}
-        count = dict.fromkeys(self.formats, 0)
-        bits = elements = padding = 0
+        work = _Work(graph)
+        weights = [s for s in slots.found if s.what == "weights"]
         for slot in slots.found:
             if (name := logarithms.get(slot.node.name)) and slot.operand == 0:
                 slot = Slot(slot.node, 0, slot.axis, name, "probabilities")
-            if slot.key not in done:
-                size = slot.value.type.size
-                if slot.what == "weights":
-                    elements, bits = elements + size, bits + 8 * slot.bytes
-                padding += size // slot.length * parse(slot.format).padding(slot.length)
-                done[slot.key] = _encoded(graph, slot)
-                count[slot.what] += 1
-            decoded = done[slot.key]
-            inputs = list(slot.node.inputs)
-            inputs[slot.operand] = decoded
-            graph.set_inputs(slot.node, inputs)
+            if slot.what != "weights":
+                work.encode(slot)
+        found = self._rounded(real, graph, weights, context)
+        for slot in weights:
+            work.encode(slot, found.get(slot.node.output.name))
         graph.prune()
         return {
-            "rewrites": len(done),
-            **{k: v for k, v in count.items() if v},
-            "bits_per_weight": round(bits / elements, 3) if elements else 32,
-            "padding": padding,
-            "runs": f"by the numpy reference: no kernels for {', '.join(self._used(count))} yet",
+            "rewrites": len(work.done),
+            **work.count,
+            "fitted": len(found),
+            "bits_per_weight": round(work.bits / work.elements, 3) if work.elements else 32,
+            "padding": work.padding,
+            "runs": f"by the numpy reference: no kernels for {', '.join(self._used(work.count))} "
+            "yet",
         }
 
-    def _used(self, count: dict[str, int]) -> list[str]:
+    def _rounded(
+        self, real: Graph, graph: Graph, slots: list[Slot], context: Context
+    ) -> Mapping[str, Packed]:
+        """The weights that calibration data say how to round, by their layers' results."""
+        if self.rounding == "nearest" or context.calibration is None:
+            return {}
+        users = Counter(slot.key for slot in slots)
+        wanted = [slot for slot in slots if can_round(slot, users[slot.key])]
+        feeds = list(islice(context.feeds("encode.rounding"), self.rounding_samples))
+        return rounded(real, graph, wanted, context, feeds)
+
+    def _used(self, count: Iterable[str]) -> list[str]:
         given = {k: v or self.activations for k, v in self.formats.items()}
-        return sorted({given[what] for what, n in count.items() if n})
+        return sorted({given[what] for what in count})
 
     def _logarithms(self, graph: Graph, context: Context, slots: Slots) -> dict[str, str]:
         """Names of the products that take probabilities in logarithms."""
@@ -148,7 +172,36 @@ def _energy(x: Array) -> float:
     return float(np.square(x, dtype=np.float64).sum())
 
 
-def _encoded(graph: Graph, slot: Slot) -> Value:
+@dataclass
+class _Work:
+    """A graph whose values are encoded one by one, each once, and what that came to."""
+
+    graph: Graph
+    done: dict[tuple[int, int, str, bool], Value] = field(default_factory=dict)
+    count: Counter[str] = field(default_factory=Counter)
+    bits: int = 0
+    elements: int = 0
+    padding: int = 0
+
+    def encode(self, slot: Slot, packed: Packed | None = None) -> None:
+        """Encode a slot's value; ``packed`` are its bytes, if they are known."""
+        key, node = slot.key, slot.node
+        if key not in self.done:
+            size = slot.value.type.size
+            if slot.what == "weights":
+                self.elements, self.bits = self.elements + size, self.bits + 8 * slot.bytes
+            self.padding += size // slot.length * parse(slot.format).padding(slot.length)
+            self.count[slot.what] += 1
+            self.done[key] = _encoded(self.graph, slot, packed)
+        inputs = list(node.inputs)
+        inputs[slot.operand] = self.done[key]
+        if packed is not None and packed.bias is not None:
+            name = node.operands[2].name if len(node.operands) > 2 else f"{node.output.name}.bias"
+            inputs[2:] = [self.graph.constant(packed.bias.astype(np.float32), name)]
+        self.graph.set_inputs(node, inputs)
+
+
+def _encoded(graph: Graph, slot: Slot, packed: Packed | None) -> Value:
     """What is left of a slot's value; weights become packed constants."""
     value, name = slot.value, slot.value.name
     flat = (*value.shape[: slot.axis], slot.length) if slot.rows else value.shape
@@ -159,8 +212,9 @@ def _encoded(graph: Graph, slot: Slot) -> Value:
         return graph.add(op, [x], names=[f"{name}.{suffix}"], before=slot.node).output
 
     if value.data is not None:
-        (packed,) = encode.eval([value.data.reshape(flat)])
-        x = graph.constant(packed, f"{name}.packed")
+        data = packed.data if packed is not None else encode.eval([value.data.reshape(flat)])[0]
+        release(value.data)
+        x = graph.constant(data, f"{name}.packed")
     else:
         x = value if flat == value.shape else add(Reshape(flat), value, "rows")
         x = add(encode, x, "packed")

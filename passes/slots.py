@@ -82,9 +82,8 @@ class Slots:
                 out.why_float[node.name] = why
             elif node.op.name in LAYERS:
                 out._layer(node, formats)
-            elif _is_embedding(node) and formats["weights"]:
-                axis = node.operands[0].type.rank - 1
-                out.found.append(Slot(node, 0, axis, formats["weights"], "weights"))
+            elif _is_embedding(node) and (name := formats["tables"] or formats["weights"]):
+                out.found.append(Slot(node, 0, node.operands[0].type.rank - 1, name, "weights"))
             else:
                 out.why_float[node.name] = BETWEEN
         return out

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 os.environ["QC_DB"] = os.devnull  # no kernels that somebody tuned here before
 
-# The same examples on every machine: what fails for a change fails because of it.  Others are looked
-# for on purpose: `QC_EXPLORE=1 pytest tests/ir`, many times.
+# The same examples on every machine: what fails for a change fails because of it.  Others are
+# looked for on purpose: `QC_EXPLORE=1 pytest tests/ir`, many times.
 settings.register_profile("qc", deadline=None, derandomize="QC_EXPLORE" not in os.environ)
 settings.load_profile("qc")

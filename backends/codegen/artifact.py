@@ -5,7 +5,6 @@ imported; with several its thread pool runs the kernels.
 """
 
 import ctypes
-import hashlib
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...ir.errors import BackendError, DataError, TargetError, nearest
+from ...ir.hashes import sha256
 from ...ir.types import Array
 from .emulate import STANDALONE, Emulated, emulator
 from .library import fresh_name
@@ -282,10 +282,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
     """``BackendError`` unless a file is the one that the manifest was written for."""
     try:
-        data = (folder / name).read_bytes()
+        found = sha256(folder / name)
     except OSError as error:
         raise BackendError(f"{str(folder / name)!r} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != manifest.get("files", {}).get(name):
+    if found != manifest.get("files", {}).get(name):
         raise BackendError(
             f"{str(folder / name)!r} does not match the hash in {MANIFEST}; compile again"
         )

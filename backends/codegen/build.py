@@ -1,6 +1,5 @@
 """From an integer graph to an artifact on disk: lower, compile in parallel, link, write at once."""
 
-import hashlib
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.graph import Graph, Value
+from ...ir.hashes import sha256
 from ...targets.target import Target
 from .artifact import FORMAT, LIBRARY, MANIFEST
 from .decoder import PROMPT
@@ -185,7 +185,7 @@ def _for_device(
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of all files of an artifact but the manifest."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {p.name: sha256(p) for p in files}
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from ...targets.target import Target
 from .artifact import Artifact, Entry, check_file
 from .build import manifest_of
 
+UNPACKED = 2**29
+"""Bytes up to which packed weights are unpacked once, not whenever they are read."""
+
 KEY = "reference"
 """Of manifests: the formats that have no kernel."""
 
@@ -28,6 +31,11 @@ KEY = "reference"
 def formats_of(graph: Graph) -> list[str]:
     """Names of the number formats that values of a graph are in."""
     return sorted({n.op.format for n in graph.nodes if isinstance(n.op, Encode | Decode)})
+
+
+def _unpacked_bytes(graph: Graph) -> int:
+    constants = (n for n in graph.nodes if isinstance(n.op, Decode) and n.operands[0].is_constant)
+    return sum(_bytes(n.output) for n in constants)
 
 
 def reason(formats: Sequence[str]) -> str:
@@ -63,7 +71,8 @@ def open_reference(
         raise TargetError(f"{str(folder)!r} runs on one thread, not on {threads} ({why})")
     for name in (TEXT_FILE, DATA_FILE):
         check_file(folder, manifest, name)
-    run = Reference(unpacked(load(folder)))
+    graph = load(folder)
+    run = Reference(unpacked(graph) if _unpacked_bytes(graph) <= UNPACKED else graph)
     artifact = Artifact(folder, manifest, Entry(run, lambda arrays: [arrays]), 1)
     artifact.note = why
     return artifact

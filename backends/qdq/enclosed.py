@@ -1,9 +1,7 @@
 """Ops that hold graphs in ONNX: captures are read by name, so inner names must be new ones."""
 
-from dataclasses import replace
-
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from ...ir import ops
 from ...ir.graph import Graph, Node
@@ -34,7 +32,7 @@ def _body(graph: Graph, captures: list[str], emitter: Emitter, base: str) -> onn
     """An inner graph; its last inputs are the outer values ``captures``."""
     from .forms import write
 
-    inner, own = replace(emitter, nodes=[], initializers=[]), graph.copy()
+    inner, own = emitter.inner(), graph.copy()
     for value in list(own.values):
         own.rename(value, emitter.fresh(f"{base}/{value.name}"))
     formal = len(own.inputs) - len(captures)
@@ -42,7 +40,7 @@ def _body(graph: Graph, captures: list[str], emitter: Emitter, base: str) -> onn
         inner.node("Identity", [name], [value.name], name=value.name)
     for value in own.constants:
         assert value.data is not None
-        inner.initializers.append(numpy_helper.from_array(value.data, value.name))
+        inner.initializer(value.data, value.name)
     for node in own.nodes:
         write(node, inner)
     return helper.make_graph(

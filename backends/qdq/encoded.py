@@ -1,6 +1,7 @@
 """Number formats in standard ONNX: reals in, the reals that their codes stand for out.
 
-No runtime has the packed bytes, so an ``Encode`` writes nothing, and the ``Decode`` behind it what
+Weights in groups of integers are DequantizeLinear's own.  No runtime has the packed bytes of the
+others, so an ``Encode`` writes nothing, and the ``Decode`` behind it what
 both together do.  Powers of two come from a table, found by a logarithm and put right by a
 comparison: no rounding of a logarithm can move a scale.  What is not finite is not promised.
 """
@@ -11,12 +12,13 @@ import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.formats import Bfp, Format, Logarithmic, Mx, Scaled, ScaledFloat, ScaledInt, parse
+from ...ir.formats.base import signed
 from ...ir.formats.mx import FLOATS, INT8
-from ...ir.formats.scaled import GREATEST, LEAST
-from ...ir.graph import Node
-from ...ir.ops.encoding import Decode, Encode
+from ...ir.formats.scaled import GREATEST, LEAST, factors
+from ...ir.graph import Graph, Node
+from ...ir.ops.encoding import Decode, Encode, in_parts
 from ...ir.types import Array
-from .emitter import Emitter, element_code, operands
+from .emitter import Attribute, Emitter, element_code, operands
 
 _LOWEST, _HIGHEST = -149, 127
 _BFLOAT16, _FLOAT, _INT64 = (element_code(t) for t in ("bfloat16", "float32", "int64"))
@@ -30,6 +32,9 @@ def decode(node: Node, emitter: Emitter) -> None:
     """What is left of the reals; ``BackendError`` for bytes that come from elsewhere."""
     op, maker = node.op, node.operands[0].producer
     assert isinstance(op, Decode)
+    if is_blocked(node):
+        _blocked(node, emitter)
+        return
     if maker is None or not isinstance(maker.op, Encode):
         raise BackendError(f"{node.name!r}: packed bytes of {op.format} have no standard ONNX form")
     x, shape, base = operands(maker)[0], node.output.shape, node.output.name
@@ -49,6 +54,46 @@ def decode(node: Node, emitter: Emitter) -> None:
         bounds = [emitter.ints([i], base) for i in (0, op.length, axis)]
         y = write.step("Slice", y, *bounds)
     emitter.node("Cast", [y], [base], {"to": element_code(op.dtype)}, name=node.name)
+
+
+def is_blocked(node: Node) -> bool:
+    """Whether standard ONNX has the packed constant that a node decodes: integers in groups."""
+    op = node.op
+    if not isinstance(op, Decode) or not node.operands[0].is_constant:
+        return False
+    f = parse(op.format)
+    return isinstance(f, ScaledInt) and f.block > 0 and op.dtype == "float32"
+
+
+def _blocked(node: Node, emitter: Emitter) -> None:
+    """DequantizeLinear of int4 (or int8) with a scale per group: the same product in float32."""
+    op, data, base = node.op, node.operands[0].data, node.output.name
+    assert isinstance(op, Decode)
+    assert data is not None
+    f = parse(op.format)
+    assert isinstance(f, ScaledInt)
+    axis = op.axis % data.ndim
+
+    def whole(part: Array) -> Array:
+        codes = signed(f.unpack(np.moveaxis(part, axis, -1), op.length).codes, f.width)
+        codes = codes.reshape(*codes.shape[:-2], -1)[..., : op.length]
+        return np.moveaxis(codes, -1, axis)
+
+    def shared(part: Array) -> Array:
+        scales = factors(f.unpack(np.moveaxis(part, axis, -1), op.length).scales)
+        return np.moveaxis(scales, -1, axis)
+
+    codes = in_parts(whole, data, axis, op.length, "int8")
+    scales = in_parts(shared, data, axis, f.blocks(op.length), "float32")
+    kept = emitter.nibbles(codes, base) if f.width <= 4 else emitter.constant(codes, base)
+    inputs = [kept, emitter.constant(scales, base)]
+    sizes: dict[str, Attribute] = {"axis": axis, "block_size": f.block}
+    emitter.node("DequantizeLinear", inputs, [base], sizes, name=node.name)
+
+
+def packed_bytes(graph: Graph) -> int:
+    """Bytes of the packed constants that standard ONNX has."""
+    return sum(n.operands[0].type.size for n in graph.nodes if is_blocked(n))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """onnxruntime as a fast reference: all optimisations off, because they rewrite the graph."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -9,14 +10,44 @@ import numpy as np
 import onnx
 
 from ...ir.errors import BackendError
+from ...ir.evaluate import evaluate
 from ...ir.graph import Graph
 from ...ir.types import Array
-from .writer import is_large, to_onnx
+from .emitter import BESIDE_FILE, Stored
+from .encoded import packed_bytes
+from .writer import SINGLE, Parted, parted
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, OrtValue
+
+WEIGHTS = 2**30
+"""Bytes of weights above which numpy runs a graph: of maps of files it keeps what a node needs,
+where onnxruntime would read all."""
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A session that computes the values ``made`` of those ``wanted``.
+
+    It reads the weights ``beside`` its model where they are, and does not keep them alive.
+    """
+
+    session: "InferenceSession"
+    wanted: Sequence[str]
+    made: Sequence[str]
+    constants: Mapping[str, Array]
+    beside: Mapping[str, "OrtValue"]
+
+    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            results = self.session.run(list(self.made), dict(feed)) if self.made else []
+        except Exception as error:  # onnxruntime's own kinds have no common public base
+            raise BackendError(f"onnxruntime: {' '.join(str(error).split())}") from error
+        given = {name: np.asarray(array) for name, array in feed.items()}
+        found = {**self.constants, **given, **dict(zip(self.made, results, strict=True))}
+        return {n: found[n] for n in self.wanted}
 
 
 class OnnxRuntimeExecutor:
@@ -34,20 +65,14 @@ class OnnxRuntimeExecutor:
         inputs = {v.name for v in graph.inputs}
         constants = {n: v.data for n in wanted if n in graph and (v := graph[n]).data is not None}
         made = [n for n in wanted if n not in inputs and n not in constants]
-        session = self._session(to_onnx(graph, made))
+        if packed_bytes(graph) > SINGLE or _weights(graph) > WEIGHTS:
+            return lambda feed: evaluate(graph, feed, wanted)
+        parts = parted(graph, made).joined()
+        beside = _held(parts.beside)
+        return _Opened(self._session(parts, beside), wanted, made, constants, beside)
 
-        def run(feed: Mapping[str, Array]) -> dict[str, Array]:
-            try:
-                results = session.run(made, dict(feed)) if made else []
-            except Exception as error:  # onnxruntime's own kinds have no common public base
-                raise BackendError(f"onnxruntime: {' '.join(str(error).split())}") from error
-            found = {**constants, **{n: np.asarray(feed[n]) for n in inputs if n in wanted}}
-            found.update(zip(made, results, strict=True))
-            return {n: found[n] for n in wanted}
-
-        return run
-
-    def _session(self, model: onnx.ModelProto) -> "InferenceSession":
+    def _session(self, parts: Parted, beside: Mapping[str, "OrtValue"]) -> "InferenceSession":
+        """A session that reads large weights where they lie."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -56,14 +81,32 @@ class OnnxRuntimeExecutor:
         options.inter_op_num_threads = 1
         # Threads that spin between runs would take the cores from numpy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if sum(t.data.nbytes for t in parts.beside.values()) > SINGLE:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 3
+        for name, value in beside.items():
+            options.add_initializer(name, value)
         providers = ["CPUExecutionProvider"]
         try:
-            if not is_large(model):
-                return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
+            if not beside:
+                model = parts.model.SerializeToString()
+                return onnxruntime.InferenceSession(model, options, providers)
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                onnx.save(model, str(path), save_as_external_data=True, location="weights")
+                onnx.save(parts.model, str(path))
+                (path.parent / BESIDE_FILE).touch()  # looked for, but not read
                 return onnxruntime.InferenceSession(str(path), options, providers)
         except Exception as error:  # onnxruntime's own kinds have no common public base
             raise BackendError(f"onnxruntime: {' '.join(str(error).split())}") from error
+
+
+def _weights(graph: Graph) -> int:
+    return sum(v.data.nbytes for v in graph.constants if v.data is not None)
+
+
+def _held(tensors: Mapping[str, Stored]) -> dict[str, "OrtValue"]:
+    """Tensors for onnxruntime, where they are."""
+    from onnxruntime import OrtValue
+
+    arrays = {name: np.ascontiguousarray(t.data) for name, t in tensors.items()}
+    return {name: OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import onnx
 from onnx import helper
 
@@ -64,7 +62,7 @@ def _zeros(node: Node, emitter: Emitter) -> str:
 
 def _body(node: Node, a: str, emitter: Emitter) -> onnx.GraphProto:
     """One step; A is read from outside."""
-    base, inner = f"{node.output.name}.body", replace(emitter, nodes=[], initializers=[])
+    base, inner = f"{node.output.name}.body", emitter.inner()
     h, delta, moved, b, c, following, y = (
         emitter.fresh(f"{base}.{n}") for n in ("h", "delta", "moved", "b", "c", "next", "y")
     )

@@ -6,20 +6,23 @@ What quantize and dequantize are for codes of 8 bits and more, these are for the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..formats import Format, parse
-from ..types import Array, Dim, TensorType
+from ..types import Array, Dim, TensorType, numpy_dtype
 from .base import Op, Operands, given, normal_axis, operand
 from .dims import known
 
 if TYPE_CHECKING:
     from ..coupling.relations import Relations
     from ..graph import Node
+
+PART = 1 << 20
+"""Elements that are encoded or decoded together."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,13 @@ class Encode(Op):
         return [TensorType("uint8", _along(x.shape, self.axis, size))]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
-        f = parse(self.format)
-        return [np.moveaxis(f.pack(f.encode(given(ins), self.axis)), -1, self.axis)]
+        f, x = parse(self.format), given(ins)
+
+        def packed(part: Array) -> Array:
+            return np.moveaxis(f.pack(f.encode(part, self.axis)), -1, self.axis)
+
+        length = f.bytes(x.shape[self.axis])
+        return [in_parts(packed, x, self.axis, length, "uint8")]
 
     def couple(self, relations: Relations, node: Node) -> None:
         _couple(relations, node, self.axis, self.format)
@@ -66,12 +74,36 @@ class Decode(Op):
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         f: Format = parse(self.format)
-        packed = np.moveaxis(given(ins), self.axis, -1)
-        x = f.decode(f.unpack(packed, self.length), self.axis)
-        return [np.ascontiguousarray(x.astype(self.dtype, copy=False))]
+
+        def real(part: Array) -> Array:
+            return f.decode(f.unpack(np.moveaxis(part, self.axis, -1), self.length), self.axis)
+
+        return [in_parts(real, given(ins), self.axis, self.length, self.dtype)]
 
     def couple(self, relations: Relations, node: Node) -> None:
         _couple(relations, node, self.axis, self.format)
+
+
+def in_parts(
+    function: Callable[[Array], Array], x: Array, axis: int, length: int, dtype: str
+) -> Array:
+    """``function`` of ``x``, whose ``axis`` becomes ``length`` long, a few ``PART`` at a time.
+
+    What it computes on the way takes many times the memory of its operand.
+    """
+    shape = [*x.shape]
+    shape[axis] = length
+    out = np.empty(shape, numpy_dtype(dtype))
+    others = [k for k in range(x.ndim) if k != axis % x.ndim]
+    if not others or x.size <= PART:
+        out[...] = function(x)
+        return out
+    along = max(others, key=lambda k: x.shape[k])
+    step = max(1, PART * x.shape[along] // x.size)
+    for start in range(0, x.shape[along], step):
+        part = (slice(None),) * along + (slice(start, start + step),)
+        out[part] = function(x[part])
+    return out
 
 
 def _along(shape: Sequence[Dim], axis: int, length: int) -> tuple[Dim, ...]:

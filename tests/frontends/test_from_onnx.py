@@ -1,5 +1,6 @@
 """The ONNX reader on small models: every opset trap, folding, half precision, bad files."""
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from qc.frontends.from_onnx import load, load_inputs
 from qc.ir import ops
 from qc.ir.errors import FrontendError
 from qc.ir.evaluate import evaluate
+from qc.ir.mapped import release
 
 # -- opset traps ---------------------------------------------------------------------------------
 
@@ -405,6 +407,58 @@ def test_external_data(tmp_path: Path):
     assert load(path)["w"].data.shape == (64, 64)
     (tmp_path / "w.bin").unlink()
     with pytest.raises(FrontendError, match="external data"):
+        load(path)
+
+
+def saved(tmp_path: Path, w) -> Path:
+    """A product with weights in a file of their own."""
+    proto = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": (FLOAT, [2, len(w)])},
+        {"y": (FLOAT, None)},
+        {"w": w},
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    return path
+
+
+def test_large_weights_are_mapped(tmp_path: Path):
+    w = normal(640, 512)
+    found = load(saved(tmp_path, w))["w"].data
+    np.testing.assert_array_equal(found, w)
+    assert not found.flags.writeable
+    release(found)
+    np.testing.assert_array_equal(found, w)
+    while isinstance(found, np.ndarray):
+        found = found.base
+    assert isinstance(found, mmap.mmap)
+
+
+def test_large_half_weights_are_read(tmp_path: Path):
+    w = normal(1024, 640).astype(np.float16)
+    proto_path = saved(tmp_path, w)
+    found = load(proto_path)["w"].data
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, w.astype(np.float32))
+
+
+def test_weights_that_end_too_soon(tmp_path: Path):
+    path = saved(tmp_path, normal(640, 512))
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(640 * 512)
+    with pytest.raises(FrontendError, match=r"external data: 'w' ends beyond 'w\.bin'"):
+        load(path)
+
+
+def test_weights_outside_of_the_folder_are_refused(tmp_path: Path):
+    (tmp_path / "inner").mkdir()
+    path = saved(tmp_path / "inner", normal(640, 512))
+    (tmp_path / "inner" / "w.bin").rename(tmp_path / "w.bin")
+    proto = onnx.load(str(path), load_external_data=False)
+    proto.graph.initializer[0].external_data[0].value = "../w.bin"
+    onnx.save(proto, str(path))
+    with pytest.raises(FrontendError, match="outside of"):
         load(path)
 
 

@@ -5,10 +5,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from qc.backends.qdq import writer
+from qc.backends.qdq import executor, writer
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.backends.qdq.unsigned import unsigned_weights
-from qc.backends.qdq.writer import is_large, to_onnx
+from qc.backends.qdq.writer import parted, to_onnx
 from qc.frontends.from_onnx import load
 from qc.ir import ops
 from qc.ir.errors import BackendError
@@ -193,20 +193,41 @@ def test_dynamic_quantize(axis):
         assert (ours[name] == theirs[name]).all()
 
 
-def test_weights_beyond_the_limit_of_a_message_lie_beside_it(monkeypatch):
+def wide() -> Graph:
     graph = Graph("wide")
-    x = graph.input("x", TensorType("float32", (1, 64)))
-    w = graph.constant(RNG.normal(size=(64, 64)).astype(np.float32), "w")
+    x = graph.input("x", TensorType("float32", (1, 512)))
+    w = graph.constant(RNG.normal(size=(512, 600)).astype(np.float32), "w")
     graph.outputs = [graph.add(ops.MatMul(), [x, w], names=["y"]).output]
-    feed = {"x": RNG.normal(size=(1, 64)).astype(np.float32)}
-    assert not is_large(to_onnx(graph))
-    before = OnnxRuntimeExecutor().open(graph)(feed)
-    monkeypatch.setattr(writer, "_LIMIT", 64 * 64 * 4 - 1)
-    assert is_large(to_onnx(graph))
-    save, beside = onnx.save, []
-    monkeypatch.setattr(onnx, "save", lambda *a, **k: beside.append(k) or save(*a, **k))
-    np.testing.assert_array_equal(OnnxRuntimeExecutor().open(graph)(feed)["y"], before["y"])
-    assert beside[0]["save_as_external_data"]
+    return graph
+
+
+WIDE = {"x": RNG.normal(size=(1, 512)).astype(np.float32)}
+
+
+def test_large_weights_are_read_where_they_lie(monkeypatch):
+    monkeypatch.setattr(executor, "SINGLE", 0)
+    graph = wide()
+    parts = parted(graph)
+    assert parts.beside["w"].data is graph["w"].data
+    assert parts.model.ByteSize() < 1000
+    run = OnnxRuntimeExecutor().open(graph)
+    before = run(WIDE)["y"]
+    np.testing.assert_allclose(before, evaluate(graph, WIDE)["y"], 1e-4, 1e-4)
+    graph["w"].data[:] *= 2
+    np.testing.assert_array_equal(run(WIDE)["y"], 2 * before)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_models_with_many_weights_have_a_second_file(monkeypatch, tmp_path, single):
+    graph = wide()
+    if not single:
+        monkeypatch.setattr(writer, "SINGLE", 512 * 600 * 4 - 1)
+    path = tmp_path / "m.onnx"
+    writer.save(graph, path)
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", *([] if single else ["m.onnx.data"])}
+    onnx.checker.check_model(str(path), full_check=True)
+    assert load(path).nodes[0].op == ops.MatMul()
+    np.testing.assert_array_equal(load(path)["w"].data, graph["w"].data)
 
 
 def test_integer_ops_are_refused_by_name():

@@ -1,6 +1,7 @@
 """Encode and Decode: types, meaning, text, coupling, the ONNX form of both together."""
 
 import numpy as np
+import onnx
 import pytest
 from graphs import Builder
 
@@ -11,6 +12,7 @@ from qc.ir.coupling import Coupling
 from qc.ir.errors import BackendError, PreconditionError, VerifyError
 from qc.ir.evaluate import evaluate
 from qc.ir.formats import EXAMPLES, parse
+from qc.ir.ops import encoding
 from qc.ir.text import load, save
 from qc.ir.text import parse as parse_graph
 from qc.ir.types import Array
@@ -43,6 +45,16 @@ def test_both_together_round_and_agree_with_their_onnx_form(name: str, axis: int
     np.testing.assert_array_equal(found, parse(name).round(x, axis))
     (theirs,) = OnnxRuntimeExecutor(1).open(graph)({"x": x}).values()
     np.testing.assert_array_equal(found, theirs)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_parts_give_what_the_whole_gives(monkeypatch, axis: int) -> None:
+    x = np.random.default_rng(2).standard_normal((40, 7, 33)).astype(np.float32)
+    graph = simulated(x.shape, "int4-16", axis)
+    (whole,) = evaluate(graph, {"x": x}).values()
+    monkeypatch.setattr(encoding, "PART", 500)
+    (parts,) = evaluate(graph, {"x": x}).values()
+    np.testing.assert_array_equal(parts, whole)
 
 
 def test_bytes_lie_along_the_axis() -> None:
@@ -85,6 +97,20 @@ def test_packed_constants_are_unpacked_once() -> None:
         1e-5,
         1e-5,
     )
+
+
+@pytest.mark.parametrize("name", ["int2-8", "int4-32", "int4-16", "int8-32"])
+def test_groups_of_integers_are_standard_onnx(name: str) -> None:
+    graph = packed_weights(name)
+    model = to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert [n.op_type for n in model.graph.node] == ["DequantizeLinear", "MatMul"]
+    stored = {t.name: t for t in model.graph.initializer}[model.graph.node[0].input[0]]
+    width = parse(name).bits
+    assert len(stored.raw_data) == 240 // (2 if width <= 4 else 1)
+    feed = {"x": np.eye(4, 40, dtype=np.float32)}
+    (found,) = OnnxRuntimeExecutor(1).open(graph)(feed).values()
+    np.testing.assert_array_equal(found, evaluate(graph, feed)[graph.outputs[0].name])
 
 
 def test_packed_weights_that_are_an_output_are_unpacked() -> None:

@@ -1,0 +1,149 @@
+"""Weights in groups of integers, rounded layer after layer by what the layers really read.
+
+As ``feedback`` does for one step per output: a layer is fitted to the float network's result on the
+inputs that the changed network gives it, each group takes the step of least error by the second
+moments of its inputs, and then the layer is rounded by all of them.
+
+Source: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand, so
+that columns can go in any order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from ..ir.formats import Encoded, ScaledInt, parse
+from ..ir.formats.base import unsigned
+from ..ir.graph import Graph
+from ..ir.types import Array
+from .context import Context, Feed
+from .fit import WIDEST, Fit, Walk
+from .linear import Linear
+from .rounding import second_order
+from .slots import Slot
+
+SHARES = np.linspace(0.6, 1.0, 17)
+"""Of a group's reach that its codes may span."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A layer's weights as packed bytes along the axis of their slot; ``bias`` ``[outputs]``."""
+
+    data: Array
+    bias: Array | None
+
+
+def can_round(slot: Slot, readers: int) -> bool:
+    """Whether weights, which ``readers`` nodes read, can be rounded by what they multiply."""
+    layer = Linear.of(slot.node)
+    return (
+        layer is not None
+        and readers == 1
+        and slot.operand == 1
+        and layer.width <= WIDEST
+        and isinstance(parse(slot.format), ScaledInt)
+    )
+
+
+def rounded(
+    real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed]
+) -> Mapping[str, Packed]:
+    """The weights of ``slots`` of ``graph``, in its order, by their layers' results.
+
+    ``real`` is the float network, ``graph`` the one whose activations are encoded already.
+    """
+    changed = graph.copy()
+    by_name = {slot.node.output.name: slot for slot in slots}
+    both = Walk(real, changed, context, feeds)
+    found = {}
+    for layer in _layers(changed, by_name):
+        fit = Fit.of(changed, layer)
+        for x, y in both.at(fit):
+            fit.add(x, y)
+        name = layer.node.output.name
+        found[name], weights = _rounded(fit, by_name[name])
+        layer.set(changed, weights, found[name].bias)
+        both.advance(layer.node)
+        if context.progress is not None:
+            context.progress.advance()
+    return found
+
+
+def _layers(graph: Graph, wanted: Mapping[str, Slot]) -> Iterator[Linear]:
+    for node in list(graph.nodes):
+        layer = Linear.of(node) if node.output.name in wanted else None
+        if layer is not None:
+            yield layer
+
+
+def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
+    """The packed weights, and the numbers that they stand for."""
+    f = parse(slot.format)
+    assert isinstance(f, ScaledInt)
+    layer, gram = fit.layer, fit.gram
+    weights = layer.weights()
+    flat = weights.reshape(*weights.shape[:2], -1)
+    wanted = flat + fit.change(gram, flat)
+    spread = gram.covariance if layer.takes_bias else gram.second
+    steps = _steps(wanted, spread, _groups(slot, weights.shape, f), f)
+    codes = second_order(wanted, steps, spread, fit.evidence, int(f.top))
+    bias = None
+    if layer.takes_bias:
+        bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
+    parts = (layer.shaped(a.reshape(weights.shape)) for a in (codes, steps))
+    return Packed(_packed(f, slot, *parts), bias), (codes * steps).reshape(weights.shape)
+
+
+def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
+    """The group of every element of a row, int ``[inputs * taps]``."""
+    inputs, taps = shape[2:]
+    if slot.rows:
+        return np.arange(inputs * taps) // f.size(inputs * taps)
+    channel, tap = np.divmod(np.arange(inputs * taps), taps)
+    return np.asarray(channel // f.size(inputs) * taps + tap)
+
+
+def _steps(rows: Array, spread: Array, groups: Array, f: ScaledInt) -> Array:
+    """Of every element of ``rows [groups, outputs, K]``: exact in bfloat16."""
+    steps = np.empty_like(rows)
+    for group in range(groups.max() + 1):
+        at = np.flatnonzero(groups == group)
+        part, near = rows[..., at], spread[:, at[:, None], at]
+        reach = np.abs(part).max(2) / f.top
+        best, least = np.zeros(reach.shape), np.full(reach.shape, np.inf)
+        for share in SHARES:
+            trial = _exact(reach * share)
+            error = np.clip(np.rint(part / trial[..., None]), -f.top, f.top) * trial[..., None]
+            error -= part
+            lost = np.einsum("gok,gok->go", error @ near, error)
+            best, least = np.where(lost < least, trial, best), np.minimum(lost, least)
+        steps[..., at] = best[..., None]
+    return steps
+
+
+def _exact(steps: Array) -> Array:
+    """The nearest factors that the format can hold."""
+    least = float(ml_dtypes.finfo(ml_dtypes.bfloat16).smallest_normal)  # type: ignore[no-untyped-call]
+    return np.maximum(steps, least).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def _packed(f: ScaledInt, slot: Slot, codes: Array, steps: Array) -> Array:
+    """Bytes of codes and steps in the layout of the weights."""
+    shape = slot.value.shape
+    flat = (*shape[: slot.axis], slot.length) if slot.rows else shape
+    blocks = (f.blocks(slot.length), f.size(slot.length))
+    pad = [(0, 0)] * (len(flat) - 1) + [(0, f.padding(slot.length))]
+
+    def cut(x: Array, mode: str) -> Array:
+        rows = np.moveaxis(x.reshape(flat), slot.axis, -1)
+        rows = np.pad(rows, pad, mode)  # type: ignore[call-overload]
+        return np.asarray(rows.reshape(*rows.shape[:-1], *blocks))
+
+    factors = cut(steps, "edge")[..., 0].astype(ml_dtypes.bfloat16).view(np.uint16)
+    encoded = Encoded(factors, unsigned(cut(codes, "constant"), f.width), slot.length)
+    return np.moveaxis(f.pack(encoded), -1, slot.axis)
