@@ -16,6 +16,7 @@ from ..ir.graph import Graph
 from ..ir.types import Array
 from .base import Pass
 from .moments import Moments
+from .ranges import Range
 
 Feed = Mapping[str, Array]
 Run = Callable[[Feed], dict[str, Array]]
@@ -97,16 +98,6 @@ class Pruned:
     group: str
     channels: int
     kept: int
-
-
-@dataclass
-class Range:
-    """What calibration learned of a value: its extremes and the range that its codes shall span."""
-
-    least: float
-    greatest: float
-    low: float
-    high: float
 
 
 @dataclass

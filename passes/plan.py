@@ -5,7 +5,8 @@ after the last of those stays float, except for poolings and a softmax, which ke
 that classifiers end exactly).  Codes begin as late as they can: an elementwise function of what
 float nodes made stays float too, since codes of its operands lose more than codes of its result
 (a square root of sums of squares loses all that is small).  Values inside a fusion (convolution ->
-sum -> clamp) carry no codes of their own: the accumulator goes through.
+sum -> clamp) carry no codes of their own: the accumulator goes through.  The network's inputs have
+8 bits even where other activations have fewer.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Plan:
         self.group[self.find(a)] = self.find(b)
 
 
-def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
+def plan(graph: Graph, kept: Kept = KEEP_NOTHING, activation_bits: int = 8) -> Plan:
     """Decide what becomes codes; see the module's documentation."""
     out = Plan()
     roles = {id(n): role(n, kept) for n in graph.nodes}
@@ -92,6 +93,7 @@ def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
             _tie(graph, node, out)
         elif not roles[id(node)].startswith("float") and not _takes_part(node, out):
             out.why_float.setdefault(node.name, "nothing integer follows it")
+    _narrow(graph, activation_bits, out)
     return out
 
 
@@ -342,6 +344,14 @@ def _tie(graph: Graph, node: Node, out: Plan) -> None:
             out.joints.append((value.name, first))
         else:
             out.tie(value.name, first)
+
+
+def _narrow(graph: Graph, bits: int, out: Plan) -> None:
+    """Give 8-bit codes ``bits``, save those that share a scale with one of the graph's inputs."""
+    inputs = {out.find(v.name) for v in graph.inputs}
+    for name, known in out.bits.items():
+        if known == 8 and out.find(name) not in inputs:
+            out.bits[name] = bits
 
 
 def _made_for(graph: Graph, value: Value) -> bool:
