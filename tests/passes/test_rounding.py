@@ -54,9 +54,8 @@ def test_the_best_order_is_the_best_one_of_every_row() -> None:
     def by_row(order: str) -> np.ndarray:
         codes = second_order(rows, scale, covariance, samples, 3, order)
         error = codes * scale[..., None] - rows
-        damped = covariance + 0.01 * np.stack(
-            [np.eye(len(c)) * np.trace(c) for c in covariance]
-        ) / (len(covariance[0]))
+        level = np.trace(covariance, axis1=1, axis2=2) / covariance.shape[1]
+        damped = covariance + 0.01 * level[:, None, None] * np.eye(covariance.shape[1])
         return np.einsum("goi,gij,goj->go", error, damped, error)
 
     each = np.stack([by_row(order) for order in ORDERS])
@@ -79,7 +78,9 @@ def test_rows_side_by_side_get_the_codes_of_the_whole_matrix(
 
 
 def test_an_unknown_order_is_refused() -> None:
-    with pytest.raises(PreconditionError, match="quantize has no order 'sensitive'; .*sensitivity"):
+    with pytest.raises(
+        PreconditionError, match=r"quantize has no order 'sensitive'; .*sensitivity"
+    ):
         QuantizeStatic(order="sensitive")
 
 
