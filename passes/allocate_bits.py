@@ -33,7 +33,7 @@ from .bits.meet import meet
 from .bits.sites import ACTIVATIONS, WEIGHTS, Site, sites_of, widths_of
 from .context import Context
 from .plan import plan
-from .quantize import QuantizeStatic
+from .quantize import coder_in
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ class AllocateBits(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Fill ``context.widths``, and ``context.chosen_float`` where 8 bits are not enough."""
-        coder = _coder(context.after)
+        coder = coder_in(context.after)
+        if coder is None:
+            raise PassError(f"{self.name} decides for quantize, which does not follow it")
         decided = plan(graph, context.kept, coder.activation_bits)
         sites = sites_of(graph, decided, context.kept)
         bits = [coder.weight_bits if s.kind == WEIGHTS else coder.activation_bits for s in sites]
@@ -120,10 +122,3 @@ def means(sites: Sequence[Site], bits: Sequence[int]) -> dict[str, int | float |
             total = sum(size for size, _ in pairs)
             out[f"{kind}_bits"] = round(sum(size * b for size, b in pairs) / total, 3)
     return out
-
-
-def _coder(after: Sequence[Pass]) -> QuantizeStatic:
-    found = next((p for p in after if isinstance(p, QuantizeStatic)), None)
-    if found is None:
-        raise PassError("allocate-bits decides for quantize, which does not follow it")
-    return found

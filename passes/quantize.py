@@ -15,6 +15,7 @@ Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficie
 Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
@@ -124,6 +125,11 @@ class QuantizeStatic(Pass):
             moments = context.moments.pop(name, None)
             made = found[name] if name in found else rounded(Linear(node), unit, how, moments)
             made.write(graph, node, unit)
+
+
+def coder_in(passes: Sequence[Pass]) -> QuantizeStatic | None:
+    """The first of ``passes`` that quantizes by calibrated ranges."""
+    return next((p for p in passes if isinstance(p, QuantizeStatic)), None)
 
 
 def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:
