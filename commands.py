@@ -267,9 +267,10 @@ def do_explain(args: Namespace) -> int:
     assert isinstance(layers, list)
     print(
         text_table(
-            ["layer", "op", "precision", "low", "high", "scale", "zero point", "SQNR dB", "why"],
+            ["layer", "op", "precision", "bits", "low", "high", "scale", "zero point", "SQNR dB",
+             "why"],
             [
-                [x["name"], x.get("op"), x.get("precision"), x.get("low"), x.get("high"),
+                [x["name"], x.get("op"), x.get("precision"), _bits(x), x.get("low"), x.get("high"),
                  x.get("scale"), x.get("zero_point"), x.get("sqnr_db"), _why(x)]
                 for x in layers
             ],
@@ -280,6 +281,12 @@ def do_explain(args: Namespace) -> int:
     parts += [f"{kinds[k]} in {k}" for k in ("number formats", "float") if kinds[k] or k == "float"]
     print(f"\n{', '.join(parts)}")
     return 0
+
+
+def _bits(layer: Facts) -> str | None:
+    """Bits of weights and of the codes that they are multiplied by: ``w4 a8``."""
+    parts = [f"{k[0]}{layer[k]}" for k in ("weight_bits", "activation_bits") if k in layer]
+    return " ".join(parts) or None
 
 
 def _kind(layer: Facts) -> str:

@@ -6,12 +6,12 @@ from typing import ClassVar
 from ..ir.errors import PreconditionError, nearest
 from ..ir.graph import Graph
 from .base import Kind, Pass, Statistics
-from .context import Context, Range
+from .context import Context
 from .histogram import Histogram
 from .linear import Linear
 from .moments import Moments
 from .plan import plan, role
-from .ranges import METHODS
+from .ranges import METHODS, Range
 from .streaming import stream
 
 
@@ -21,7 +21,7 @@ class Calibrate(Pass):
 
     Memory holds one histogram per value, whatever the number of samples.  ``method`` is
     ``min-max``, ``percentile`` (``share`` of the values stay inside), ``mse``, ``l3`` (least mean
-    cubed error) or ``entropy``.
+    cubed error) or ``entropy``; the range of a value is known for codes of any number of bits.
     ``moments``: learn the covariance of every layer's inputs too, for rounding of weights.
 
     Establishes ``calibrated``.  Raises ``DataError`` without data or where a value is not finite.
@@ -60,8 +60,5 @@ class Calibrate(Pass):
         inputs = [(m.layer.node.operands[0].name, m) for m in context.moments.values()]
         samples = stream(graph, context, [*seen.items(), *inputs], "calibrate")
         for name, histogram in seen.items():
-            levels = 2 ** decided.bits[name]
-            method = METHODS[self.method if levels == 256 else "min-max"]
-            low, high = method(histogram, levels, self.share)
-            context.ranges[name] = Range(histogram.least, histogram.greatest, low, high)
+            context.ranges[name] = Range(histogram, self.method, self.share)
         return {"rewrites": 0, "values": len(names), "samples": samples}

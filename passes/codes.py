@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.graph import Graph, Value
+from ..ir.ops.integer import QAveragePool, QConv, QMatMul, QMul, QSum, QTable
+from ..ir.ops.integer_resize import QResize
 from ..ir.ops.quantize import Dequantize, Quantize
 from ..ir.types import Array
+from .plan import MOVERS
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Codes:
 
     @property
     def top(self) -> int:
-        """The greatest code."""
-        return int(np.iinfo(self.value.type.dtype).max)
+        """The greatest code that can occur: 15 for 4 bits, though they are stored as uint8."""
+        return greatest_code(self.value)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,23 @@ def codes_of(value: Value | None) -> Codes | None:
     if q.type.dtype not in ("uint8", "uint16"):
         return None
     return Codes(q, node.op.scale[0], node.op.zero_point[0])
+
+
+def greatest_code(codes: Value) -> int:
+    """A bound on codes by who made them, through ops that only move or mix them."""
+    maker = codes.producer
+    op = None if maker is None else maker.op
+    if isinstance(op, Quantize):
+        return op.bounds[1]
+    if isinstance(op, QConv | QMatMul) and not op.epilogue.table:
+        return op.epilogue.high
+    if isinstance(op, QSum | QMul | QAveragePool):
+        return op.high
+    if maker is not None and isinstance(op, QTable):
+        return int(np.max(np.asarray(maker.operands[1].data)))
+    if maker is not None and (isinstance(op, QResize) or maker.op.name in MOVERS):
+        return max(greatest_code(v) for v in maker.operands if v.type.dtype == codes.type.dtype)
+    return int(np.iinfo(codes.type.dtype).max)
 
 
 def integers_of(value: Value | None) -> Integers | None:

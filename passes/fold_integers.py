@@ -158,7 +158,7 @@ def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
 
 def _requantize(graph: Graph, codes: Codes, units: Units, root: Node) -> Value:
     """Codes in other units or bounds: themselves, a table, or a fixed-point change of scale."""
-    whole = units.low == 0 and units.high == codes.top
+    whole = units.low == 0 and units.high >= codes.top
     same = (codes.scale, codes.zero, codes.value.type.dtype) == (
         units.scale,
         units.zero,

@@ -5,13 +5,15 @@ after the last of those stays float, except for poolings and a softmax, which ke
 that classifiers end exactly).  Codes begin as late as they can: an elementwise function of what
 float nodes made stays float too, since codes of its operands lose more than codes of its result
 (a square root of sums of squares loses all that is small).  Values inside a fusion (convolution ->
-sum -> clamp) carry no codes of their own: the accumulator goes through.
+sum -> clamp) carry no codes of their own: the accumulator goes through.  The network's inputs have
+8 bits even where other activations have fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -73,8 +75,13 @@ class Plan:
         self.group[self.find(a)] = self.find(b)
 
 
-def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
-    """Decide what becomes codes; see the module's documentation."""
+def plan(
+    graph: Graph,
+    kept: Kept = KEEP_NOTHING,
+    activation_bits: int = 8,
+    chosen: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
+    """Decide what becomes codes; ``chosen``: bits by name, instead of ``activation_bits``."""
     out = Plan()
     roles = {id(n): role(n, kept) for n in graph.nodes}
     roles.update(dict.fromkeys(_before_codes(graph, roles), "float: codes begin after it"))
@@ -92,6 +99,7 @@ def plan(graph: Graph, kept: Kept = KEEP_NOTHING) -> Plan:
             _tie(graph, node, out)
         elif not roles[id(node)].startswith("float") and not _takes_part(node, out):
             out.why_float.setdefault(node.name, "nothing integer follows it")
+    _narrow(graph, activation_bits, chosen, out)
     return out
 
 
@@ -342,6 +350,18 @@ def _tie(graph: Graph, node: Node, out: Plan) -> None:
             out.joints.append((value.name, first))
         else:
             out.tie(value.name, first)
+
+
+def _narrow(graph: Graph, bits: int, chosen: Mapping[str, int], out: Plan) -> None:
+    """Give 8-bit codes their bits, save those that share a scale with one of the graph's inputs.
+
+    What shares a scale has the most bits that are chosen for one of them.
+    """
+    inputs = {out.find(v.name) for v in graph.inputs}
+    for root, members in out.members().items():
+        if root not in inputs and out.bits[members[0]] == 8:
+            own = max((chosen[m] for m in members if m in chosen), default=bits)
+            out.bits.update(dict.fromkeys(members, own))
 
 
 def _made_for(graph: Graph, value: Value) -> bool:

@@ -1,8 +1,8 @@
 """``quantize``: make the codes explicit by Quantize/Dequantize around integer nodes.
 
 Weights: int8, symmetric, one scale per output channel.  Activations: uint8 (uint16 before a final
-softmax or pooling), asymmetric, one scale per group of values that must share it.  Biases: int32 in
-units of ``input scale * weight scale``.  ::
+softmax or pooling), asymmetric, one scale per group of values that must share it; codes of fewer
+bits are small numbers in a uint8.  Biases: int32 in units of ``input scale * weight scale``.  ::
 
     %y = Conv(%x, %w, %b)
     ->
@@ -15,6 +15,7 @@ Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficie
 Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
@@ -42,11 +43,13 @@ ALIKE = 1.2
 class QuantizeStatic(Pass):
     """Insert Quantize/Dequantize by the calibrated ranges; see the module's documentation.
 
-    ``weight_bits``: 2 to 8; ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
+    ``weight_bits``, ``activation_bits``: 2 to 8 (inputs of the network keep 8, endings 16);
+    ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
     ``calibrate`` learned the moments of a layer's inputs, or ``feedback``: layer after layer, by
-    the first ``samples`` of the calibration data.  ``bias_samples``: correct biases by
-    what this many samples of the calibration data show (0: do not; below 4 nothing is corrected).
-    Establishes ``quantized``.
+    the first ``samples`` of the calibration data; ``order`` of its columns: ``natural``,
+    ``activation``, ``sensitivity``, or the ``best`` for every output.  ``bias_samples``: correct
+    biases by what this many samples of the calibration data show (0: do not; below 4 nothing is).
+    Where ``allocate-bits`` has decided on bits, these count.  Establishes ``quantized``.
     """
 
     name: ClassVar[str] = "quantize"
@@ -58,12 +61,22 @@ class QuantizeStatic(Pass):
     rounding: str = "gptq"
     bias_samples: int = 32
     samples: int = 128
+    activation_bits: int = 8
+    order: str = "activation"
 
     def __post_init__(self) -> None:
         """Refuse what weights cannot be rounded to and counts that are none."""
         if self.bias_samples < 0:
             raise PreconditionError(f"{self.name}.bias_samples = {self.bias_samples} is negative")
-        WeightCodes(self.weight_bits, self.rounding).check(self.name)
+        if not 2 <= self.activation_bits <= 8:
+            raise PreconditionError(
+                f"{self.name}.activation_bits = {self.activation_bits} must be from 2 to 8"
+            )
+        self._codes.check(self.name)
+
+    @property
+    def _codes(self) -> WeightCodes:
+        return WeightCodes(self.weight_bits, self.rounding, self.order)
 
     def draft(self) -> Pass:
         """Codes with the weights rounded in the cheapest way."""
@@ -72,7 +85,7 @@ class QuantizeStatic(Pass):
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
         real = graph.copy()
-        decided = plan(graph, context.kept)
+        decided = plan(graph, context.kept, self.activation_bits, context.widths.activations)
         context.why_float.update(decided.why_float)
         scales = choose_scales(graph, decided, context)
         anchors = [n for n in graph.nodes if role(n, context.kept) == "anchor"]
@@ -96,27 +109,38 @@ class QuantizeStatic(Pass):
 
     def _round(self, real: Graph, graph: Graph, layers: list[Node], context: Context) -> None:
         """Replace the weights of ``layers`` by integers."""
-        how = WeightCodes(self.weight_bits, self.rounding)
+        hows = {
+            n.output.name: replace(
+                self._codes, bits=context.widths.weights.get(n.name, self.weight_bits)
+            )
+            for n in layers
+        }
         found: dict[str, Rounded] = {}
         if self.rounding == "feedback" and context.calibration is not None:
             feeds = list(islice(context.calibration, self.samples))
-            found = with_feedback(real, graph, layers, how, context, feeds)
+            found = with_feedback(real, graph, hows, context, feeds)
         for node in layers:
             name, unit = node.output.name, input_scale(node)
+            how = hows[name]
             moments = context.moments.pop(name, None)
             made = found[name] if name in found else rounded(Linear(node), unit, how, moments)
             made.write(graph, node, unit)
 
 
+def coder_in(passes: Sequence[Pass]) -> QuantizeStatic | None:
+    """The first of ``passes`` that quantizes by calibrated ranges."""
+    return next((p for p in passes if isinstance(p, QuantizeStatic)), None)
+
+
 def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:
     """Scale and zero point per value: one for each group, over the union of its members' ranges."""
     spans = {
-        root: _Span.of([_range(graph[name], context) for name in names])
+        root: _Span.of([calibrated(graph[name], context, decided.bits[name]) for name in names])
         for root, names in decided.members().items()
     }
     for operand, result in decided.joints:
         a, b = decided.find(operand), decided.find(result)
-        if a != b and spans[a].resembles(spans[b]):
+        if a != b and decided.bits[a] == decided.bits[b] and spans[a].resembles(spans[b]):
             decided.tie(a, b)
             spans[decided.find(a)] = spans[a].joined(spans[b])
     out: dict[str, Scale] = {}
@@ -161,7 +185,8 @@ def affine(low: float, high: float, bits: int) -> Scale:
 def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
     """Quantize ``value`` right after its definition; every reader sees the dequantized codes."""
     readers = list(value.uses)
-    op = Quantize((scale[0],), (scale[1],), dtype=f"uint{bits}")
+    top = None if bits in (8, 16) else 2**bits - 1
+    op = Quantize((scale[0],), (scale[1],), dtype=f"uint{max(bits, 8)}", high=top)
     first = min(map(graph.index, readers), default=None)
     before = graph.nodes[first] if first is not None else None
     q = graph.add(op, [value], names=[f"{value.name}.q"], before=before)
@@ -176,10 +201,11 @@ def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
     return d.output
 
 
-def _range(value: Value, context: Context) -> tuple[float, float]:
+def calibrated(value: Value, context: Context, bits: int) -> tuple[float, float]:
+    """The range for codes of ``bits``; ``PassError`` for a value that calibration did not see."""
     if value.data is not None:
         return float(value.data.min(initial=0.0)), float(value.data.max(initial=0.0))
     found = context.ranges.get(value.name)
     if found is None:
         raise PassError(f"%{value.name} has no calibrated range; calibrate the same graph first")
-    return found.low, found.high
+    return found.span(bits)

@@ -4,6 +4,7 @@ Every method returns ``(low, high)`` with ``low <= 0 <= high``, so that zero has
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -106,6 +107,37 @@ METHODS: dict[str, Callable[[Histogram, int, float], tuple[float, float]]] = {
     "l3": least_cubes,
     "entropy": entropy,
 }
+
+
+WIDE = 8
+"""Codes of more bits have so many levels that none needs to be clipped."""
+
+
+@dataclass
+class Range:
+    """What calibration learned of a value, and from it the range that codes shall span."""
+
+    histogram: Histogram
+    method: str = "l3"
+    share: float = 1.0
+    spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def least(self) -> float:
+        """The least value seen."""
+        return self.histogram.least
+
+    @property
+    def greatest(self) -> float:
+        """The greatest value seen."""
+        return self.histogram.greatest
+
+    def span(self, bits: int) -> tuple[float, float]:
+        """The range by ``method`` for codes of ``bits``; the extremes for more than 8."""
+        if bits not in self.spans:
+            method = METHODS[self.method if bits <= WIDE else "min-max"]
+            self.spans[bits] = method(self.histogram, 2**bits, self.share)
+        return self.spans[bits]
 
 
 def _search(h: Histogram, cost: Callable[[float, float], float]) -> tuple[float, float]:

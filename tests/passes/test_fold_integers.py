@@ -17,18 +17,20 @@ from qc.passes.plan import plan
 from qc.passes.recipe import load_recipe
 
 Make = Callable[[Builder], Value]
-PASSES = [Canonicalize(), Calibrate(method="min-max"), QuantizeStatic()]
 
 
 def both(
-    b: Builder, *outputs: Value, keep_float: tuple[str, ...] = ()
+    b: Builder, *outputs: Value, keep_float: tuple[str, ...] = (), bits: int = 8
 ) -> tuple[Graph, Graph, list]:  # type: ignore[type-arg]
     """The quantized float graph, its integer form, and feeds."""
     graph = b.done(*outputs)
     feeds = b.feeds(8)
     context = Context(calibration=feeds, verify=True, keep_float=keep_float)
-    quantized, _ = PassManager(PASSES).run(graph, context)
-    integer, _ = PassManager([FoldIntegers()]).run(quantized, context)
+    passes = [Canonicalize(), Calibrate(method="min-max"), QuantizeStatic(activation_bits=bits)]
+    manager = PassManager(passes)
+    quantized, ledger = manager.run(graph, context)
+    manager.passes = [FoldIntegers()]
+    integer, _ = manager.run(quantized, context, ledger)
     verify(integer)
     return quantized, integer, feeds
 
@@ -120,12 +122,13 @@ LAYERS: dict[str, tuple[Make, list[str]]] = {
 }
 
 
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_folds_and_means_the_same(name: str) -> None:
+def test_a_layer_folds_and_means_the_same(name: str, bits: int) -> None:
     make, expected = LAYERS[name]
     b = Builder()
     value = make(b)
-    quantized, integer, feeds = both(b, anchor(b, value))
+    quantized, integer, feeds = both(b, anchor(b, value), bits=bits)
     found = [n for n in ops(integer) if n not in ("Quantize", "Dequantize")]
     assert found == [*expected, "QConv"]
     last = integer.nodes[-1].operands[0]
