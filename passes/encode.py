@@ -50,8 +50,8 @@ class EncodeFormats(Pass):
     attentions, default as ``activations``): names of formats, empty: float.  ``probabilities``: a
     logarithmic format for what a softmax makes, where its product errs less than with that of
     ``activations`` on ``samples`` of the calibration data.  ``rounding`` of weights: ``nearest``,
-    or ``feedback`` (integers in groups, layer after layer by the first ``rounding_samples`` of the calibration
-    data; without any to nearest).  Establishes ``quantized``.
+    or ``feedback`` (integers in groups, layer after layer by the first ``rounding_samples`` of the
+    calibration data; without any to nearest).  Establishes ``quantized``.
     """
 
     weights: str = ""

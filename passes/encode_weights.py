@@ -5,13 +5,13 @@ inputs that the changed network gives it, each group takes the step of least err
 moments of its inputs, and then the layer is rounded by all of them.
 
 Source: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand, so
-that columns can go in any order).
+that columns can go in any order).  Fitting, and steps of either sign, are ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -23,11 +23,13 @@ from ..ir.types import Array
 from .context import Context, Feed
 from .fit import WIDEST, Fit, Walk
 from .linear import Linear
-from .rounding import second_order
+from .rounding import BEST, nearest, second_order
 from .slots import Slot
 
-SHARES = np.linspace(0.6, 1.0, 17)
-"""Of a group's reach that its codes may span."""
+SHARES = np.linspace(0.6, 1.15, 23)
+"""Of a group's reach that its negative codes may span."""
+
+SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def rounded(
     both = Walk(real, changed, context, feeds)
     found = {}
     for layer in _layers(changed, by_name):
-        fit = Fit.of(changed, layer)
+        fit = replace(Fit.of(changed, layer), run=-(-len(feeds) // 4))
         for x, y in both.at(fit):
             fit.add(x, y)
         name = layer.node.output.name
@@ -91,7 +93,8 @@ def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
     wanted = flat + fit.change(gram, flat)
     spread = gram.covariance if layer.takes_bias else gram.second
     steps = _steps(wanted, spread, _groups(slot, weights.shape, f), f)
-    codes = second_order(wanted, steps, spread, fit.evidence, int(f.top))
+    least, top = _codes(f)[0], _codes(f)[-1]
+    codes = second_order(wanted, steps, spread, fit.evidence, top, BEST, least, SWEEPS)
     bias = None
     if layer.takes_bias:
         bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
@@ -109,27 +112,35 @@ def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
 
 
 def _steps(rows: Array, spread: Array, groups: Array, f: ScaledInt) -> Array:
-    """Of every element of ``rows [groups, outputs, K]``: exact in bfloat16."""
+    """Of every element of ``rows [groups, outputs, K]``: exact in bfloat16.
+
+    There is one negative code more than positive ones: a step is negative where that serves.
+    """
     steps = np.empty_like(rows)
     for group in range(groups.max() + 1):
         at = np.flatnonzero(groups == group)
         part, near = rows[..., at], spread[:, at[:, None], at]
-        reach = np.abs(part).max(2) / f.top
-        best, least = np.zeros(reach.shape), np.full(reach.shape, np.inf)
-        for share in SHARES:
-            trial = _exact(reach * share)
-            error = np.clip(np.rint(part / trial[..., None]), -f.top, f.top) * trial[..., None]
-            error -= part
+        reach = np.abs(part).max(2)
+        best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
+        for share in (*SHARES, *-SHARES):
+            trial = _exact(reach * share / (f.top + 1))
+            error = nearest(part / trial[..., None], _codes(f)) * trial[..., None] - part
             lost = np.einsum("gok,gok->go", error @ near, error)
-            best, least = np.where(lost < least, trial, best), np.minimum(lost, least)
+            best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
         steps[..., at] = best[..., None]
     return steps
 
 
+def _codes(f: ScaledInt) -> range:
+    """All of two's complement; rounding to nearest leaves the least one out."""
+    return range(-int(f.top) - 1, int(f.top) + 1)
+
+
 def _exact(steps: Array) -> Array:
-    """The nearest factors that the format can hold."""
+    """The nearest factors that the format can hold, none of them zero."""
     least = float(ml_dtypes.finfo(ml_dtypes.bfloat16).smallest_normal)  # type: ignore[no-untyped-call]
-    return np.maximum(steps, least).astype(ml_dtypes.bfloat16).astype(np.float64)
+    found = np.copysign(np.maximum(np.abs(steps), least), steps)
+    return found.astype(ml_dtypes.bfloat16).astype(np.float64)
 
 
 def _packed(f: ScaledInt, slot: Slot, codes: Array, steps: Array) -> Array:

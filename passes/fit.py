@@ -65,11 +65,14 @@ class Fit:
     """Least squares of one layer on its inputs, centred if it has a bias.
 
     ``target``: the value that it is fitted to; ``shortcut``: what is taken off that (or empty).
+    ``run``: so many samples after each other go to the same half (texts cut into windows that
+    overlap would tell each half what the other knows).
     """
 
     layer: Linear
     target: str
     shortcut: str
+    run: int = 1
     halves: tuple[Gram, Gram] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,7 +109,7 @@ class Fit:
             target = target - found[self.shortcut]
         x = found[self.reads[0]]
         at = self._windows.choose(x)
-        half = self.halves[self._samples % 2]
+        half = self.halves[self._samples // self.run % 2]
         half.add(self._windows.inputs(x, at), self._windows.outputs(target, at))
         self._samples += 1
 

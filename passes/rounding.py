@@ -46,27 +46,37 @@ def balanced(rows: Array, taps: int) -> Array:
 
 
 def second_order(
-    rows: Array, scale: Array, covariance: Array, samples: int, top: int, order: str = "activation"
-) -> Array:
+    rows: Array, scale: Array, covariance: Array, samples: int, top: int,
+    order: str = "activation", least: int | None = None, sweeps: int = 0,
+) -> Array:  # fmt: skip
     """Integers that lose little of the layer's *result*: each error is fed back to later columns.
 
-    ``rows`` float64 ``[groups, outputs, K]``, ``scale`` ``[groups, outputs]``, ``covariance`` of
-    the K inputs ``[groups, K, K]``, estimated from ``samples`` observations; that of few samples is
-    drawn towards its diagonal.  ``order``: one of ``ORDERS`` or ``BEST``.  Frantar et al., "GPTQ",
-    2022, section 3; the order by sensitivity, one for all rows: "Sensitivity-Aware Post-Training
-    Quantization for Deep Neural Networks", 2025 (arXiv 2509.05576).
+    ``rows`` float64 ``[groups, outputs, K]``, ``scale`` ``[groups, outputs]`` (or with ``K``: steps
+    of columns that differ), ``covariance`` of the K inputs ``[groups, K, K]``, estimated from
+    ``samples`` observations; that of few samples is drawn towards its diagonal.  The integers go
+    from ``least`` (default: ``-top``) to ``top``.  ``order``: one of ``ORDERS`` or ``BEST``.
+
+    ``sweeps``: how often each code is then put right while all others stay.
+
+    Frantar et al., "GPTQ", 2022, section 3; the order by sensitivity, one for all rows:
+    "Sensitivity-Aware Post-Training Quantization for Deep Neural Networks", 2025 (arXiv
+    2509.05576); sweeps: Behdin et al., "QuantEase", 2023, section 3.
     """
     spread = _trusted(covariance, samples)
     inverse = np.linalg.inv(spread)
-    whole = rows / scale[..., None]
+    steps = scale if scale.ndim == rows.ndim else scale[..., None]
+    whole = rows / steps
     best = np.empty_like(whole)
-    least = np.full(scale.shape, np.inf)
-    for columns in _orders(whole, scale, inverse, spread, top, order):
-        codes = _fed_back(whole, inverse, columns, top)
-        error = codes - whole
+    lowest = np.full(rows.shape[:2], np.inf)
+    codes = range(-top if least is None else least, top + 1)
+    for columns in _orders(whole, steps, inverse, spread, codes, order):
+        found = _fed_back(whole, steps, inverse, columns, codes)
+        error = (found - whole) * steps
         lost = np.einsum("gok,gok->go", error @ spread, error) if order == BEST else 0.0
-        better = lost < least
-        best[better], least = codes[better], np.minimum(lost, least)
+        better = lost < lowest
+        best[better], lowest = found[better], np.minimum(lost, lowest)
+    for _ in range(sweeps):
+        _put_right(best, whole, steps, spread, codes)
     return best
 
 
@@ -82,7 +92,7 @@ def _trusted(covariance: Array, samples: int) -> Array:
 
 
 def _orders(
-    whole: Array, scale: Array, inverse: Array, spread: Array, top: int, order: str
+    whole: Array, steps: Array, inverse: Array, spread: Array, codes: range, order: str
 ) -> Iterator[Array]:
     """Columns ``[groups, K]`` in their order, for every order that is asked for."""
     for name in ORDERS if order == BEST else (order,):
@@ -91,12 +101,17 @@ def _orders(
         elif name == "activation":
             key = np.diagonal(spread, axis1=1, axis2=2)
         else:
-            error = (np.clip(np.rint(whole), -top, top) - whole) * scale[..., None]
+            error = (nearest(whole, codes) - whole) * steps
             key = np.square(error).sum(1) / np.diagonal(inverse, axis1=1, axis2=2)
         yield np.argsort(-key, axis=1, kind="stable")
 
 
-def _fed_back(whole: Array, inverse: Array, columns: Array, top: int) -> Array:
+def nearest(whole: Array, codes: range) -> Array:
+    """The nearest of ``codes``, halves to even."""
+    return np.clip(np.rint(whole), codes[0], codes[-1])
+
+
+def _fed_back(whole: Array, steps: Array, inverse: Array, columns: Array, codes: range) -> Array:
     """Codes of ``whole [groups, outputs, K]``, whose columns are rounded in the order given.
 
     Rows know nothing of each other: any blocks of them, one after another or side by side, get the
@@ -106,26 +121,47 @@ def _fed_back(whole: Array, inverse: Array, columns: Array, top: int) -> Array:
     inverse = np.take_along_axis(inverse, columns[:, None, :], 2)
     factor = np.linalg.cholesky(inverse).swapaxes(1, 2)
     rest = np.take_along_axis(whole, columns[:, None, :], 2)
-    parts = [rest[:, i : i + ROWS] for i in range(0, rest.shape[1], ROWS)]
+    if steps.shape[2] > 1:
+        steps = np.take_along_axis(steps, columns[:, None, :], 2)
+    else:
+        steps = np.ones((1, 1, 1))  # of no account: errors and what takes them have the same unit
+    parts = [slice(i, i + ROWS) for i in range(0, rest.shape[1], ROWS)]
+
+    def work(part: slice) -> None:
+        own = steps if len(steps[0]) == 1 else steps[:, part]
+        _round_columns(rest[:, part], np.broadcast_to(own, rest[:, part].shape), factor, codes)
+
     if len(parts) == 1:
-        _round_columns(rest, factor, top)
+        work(parts[0])
     else:
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda part: _round_columns(part, factor, top), parts))
+            list(pool.map(work, parts))
     out = np.empty_like(rest)
     np.put_along_axis(out, np.broadcast_to(columns[:, None, :], out.shape), rest, 2)
     return out
 
 
-def _round_columns(rest: Array, factor: Array, top: int) -> None:
+def _round_columns(rest: Array, steps: Array, factor: Array, codes: range) -> None:
     """Replace ``rest [groups, rows, K]`` by codes, the errors of which go to the columns after."""
     width = rest.shape[2]
     for start in range(0, width, BLOCK):
         stop = min(start + BLOCK, width)
         errors = np.empty((*rest.shape[:2], stop - start))
         for i in range(start, stop):
-            codes = np.clip(np.rint(rest[..., i]), -top, top)
-            error = (rest[..., i] - codes) / factor[:, None, i, i]
-            rest[..., i + 1 : stop] -= error[..., None] * factor[:, None, i, i + 1 : stop]
-            rest[..., i], errors[..., i - start] = codes, error
-        rest[..., stop:] -= errors @ factor[:, start:stop, stop:]
+            found = nearest(rest[..., i], codes)
+            error = (rest[..., i] - found) * steps[..., i] / factor[:, None, i, i]
+            here = slice(i + 1, stop)
+            rest[..., here] -= error[..., None] * factor[:, None, i, here] / steps[..., here]
+            rest[..., i], errors[..., i - start] = found, error
+        rest[..., stop:] -= errors @ factor[:, start:stop, stop:] / steps[..., stop:]
+
+
+def _put_right(found: Array, whole: Array, steps: Array, spread: Array, codes: range) -> None:
+    """Every column of ``found`` once more, by the errors that all others make."""
+    steps = np.broadcast_to(steps, whole.shape)
+    pull = ((whole - found) * steps) @ spread
+    for i in range(whole.shape[2]):
+        own, before = spread[:, None, i, i], found[..., i].copy()
+        found[..., i] = nearest(before + pull[..., i] / own / steps[..., i], codes)
+        moved = (found[..., i] - before) * steps[..., i]
+        pull -= moved[..., None] * spread[:, None, i, :]

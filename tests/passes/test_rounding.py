@@ -181,3 +181,26 @@ def test_rows_of_a_matrix_product() -> None:
     seen, x = Moments(layer), b.feeds(1)[0]["x"]
     seen.add(x)
     np.testing.assert_allclose(seen.second[0], x.T @ x / 7, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_of_columns_that_are_all_alike_are_one_step() -> None:
+    rows, scale, covariance = problem(BLOCK + 20)
+    every = np.broadcast_to(scale[..., None], rows.shape)
+    one = second_order(rows, scale, covariance, 3000, 3, BEST)
+    np.testing.assert_array_equal(second_order(rows, every, covariance, 3000, 3, BEST), one)
+
+
+def test_sweeps_and_a_further_code_lose_less() -> None:
+    rows, scale, covariance = problem(60)
+    steps = scale[..., None] * np.linspace(0.5, 1.5, 60)
+    samples = 10**9
+
+    def error(least: int, sweeps: int) -> float:
+        codes = second_order(rows, steps, covariance, samples, 3, BEST, least, sweeps)
+        assert codes.min() >= least
+        assert codes.max() <= 3
+        made = codes * steps - rows
+        return float(np.einsum("goi,gij,goj->", made, covariance, made))
+
+    assert error(-4, 0) < error(-3, 0)
+    assert error(-3, 3) < 0.99 * error(-3, 0)

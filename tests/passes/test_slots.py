@@ -11,8 +11,8 @@ from qc.passes.context import Kept
 from qc.passes.slots import BETWEEN, NO_SUM, Slots
 
 ALL = {
-    "weights": "mxfp4", "activations": "mxint8", "inputs": "mxfp8-e4m3", "caches": "bfp4-16",
-    "probabilities": "",
+    "weights": "mxfp4", "tables": "", "activations": "mxint8", "inputs": "mxfp8-e4m3",
+    "caches": "bfp4-16", "probabilities": "",
 }  # fmt: skip
 NONE = dict.fromkeys(ALL, "")
 
