@@ -44,3 +44,11 @@ def write_data(path: Path, count: int, model: Path | None = None) -> Path:
         arrays["labels"] = np.concatenate(outputs).argmax(1)
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
+
+
+def write_place(folder: Path, calibration: int, evaluation: int) -> Path:
+    """The network as ``m.onnx`` with so many samples in ``calib.npz`` and ``eval.npz``."""
+    write_model(folder / "m.onnx")
+    write_data(folder / "calib.npz", calibration)
+    write_data(folder / "eval.npz", evaluation, folder / "m.onnx")
+    return folder

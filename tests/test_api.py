@@ -23,16 +23,12 @@ from qc.ir.errors import (
 from qc.loading import check_weights, load_concrete
 from qc.models import open_artifact, open_reference
 
-from .small_model import write_data, write_model
+from .small_model import write_model, write_place
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("api")
-    write_model(folder / "m.onnx")
-    write_data(folder / "calib.npz", 16)
-    write_data(folder / "eval.npz", 24, folder / "m.onnx")
-    return folder
+    return write_place(tmp_path_factory.mktemp("api"), 16, 24)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from qc.ir.errors import DataError
 from qc.report import Report
 from qc.tables import text_table
 
-from .small_model import write_data, write_model
+from .small_model import write_place
 
 ROOT = Path(__file__).resolve().parent.parent
 START = f"""
@@ -34,11 +34,7 @@ def qc(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli")
-    write_model(folder / "m.onnx")
-    write_data(folder / "calib.npz", 8)
-    write_data(folder / "eval.npz", 12, folder / "m.onnx")
-    return folder
+    return write_place(tmp_path_factory.mktemp("cli"), 8, 12)
 
 
 @pytest.fixture(scope="module")

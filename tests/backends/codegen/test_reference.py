@@ -7,27 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_model import write_data, write_model
+from small_model import write_place
 
 import qc
 from qc import api
+from qc.backends.codegen import reference
 from qc.cli import main
 from qc.ir.errors import BackendError, DataError, TargetError
 from qc.ir.evaluate import evaluate
 from qc.ir.text import load
 from qc.models import open_artifact
 
+PRECISIONS = {"bfp": "bfp8-16", "mxfp4": "mxfp8-e4m3 x mxfp4", "w4-group": "int4-32"}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("formats")
-    write_model(folder / "m.onnx")
-    write_data(folder / "calib.npz", 6)
-    write_data(folder / "eval.npz", 12, folder / "m.onnx")
-    return folder
+    return write_place(tmp_path_factory.mktemp("formats"), 6, 12)
 
 
-@pytest.fixture(scope="module", params=["bfp", "mxfp4"])
+@pytest.fixture(scope="module", params=list(PRECISIONS))
 def out(place: Path, request: pytest.FixtureRequest) -> Path:
     job = api.Job(
         place / "m.onnx", recipe=request.param, calibration=place / "calib.npz",
@@ -43,7 +42,7 @@ def test_the_report_says_that_the_reference_runs(out: Path) -> None:
     assert "by the numpy reference" in report["ledger"][-1]["statistics"]["runs"]
     assert report["check"] is None
     precisions = {x["name"]: x["precision"] for x in report["layers"]}
-    assert precisions["conv"].startswith("mxfp8-e4m3 x mxfp4" if "mx" in out.name else "bfp8-16")
+    assert precisions["conv"].startswith(PRECISIONS[out.name])
     assert precisions["relu"] == "float"
     assert report["evaluation"]["compiled"] >= 0.5
 
@@ -68,6 +67,15 @@ def test_it_runs_as_the_graph_says(out: Path, place: Path) -> None:
         (got,) = artifact.run({"x": x[None]}).values()
         np.testing.assert_array_equal(got, want)
     assert open_artifact(out).note == artifact.note
+
+
+def test_many_weights_are_unpacked_whenever_they_are_read(
+    out: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = {"x": np.load(place / "calib.npz")["x"][:1]}
+    once = qc.Artifact.load(str(out)).run(feed)
+    monkeypatch.setattr(reference, "UNPACKED", 0)
+    np.testing.assert_array_equal(qc.Artifact.load(str(out)).run(feed)["y"], once["y"])
 
 
 def test_commands(out: Path, place: Path, capsys: pytest.CaptureFixture[str], tmp_path) -> None:

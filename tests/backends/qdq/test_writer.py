@@ -217,6 +217,14 @@ def test_large_weights_are_read_where_they_lie(monkeypatch):
     np.testing.assert_array_equal(run(WIDE)["y"], 2 * before)
 
 
+def test_numpy_runs_what_has_too_many_weights(monkeypatch):
+    monkeypatch.setattr(executor, "WEIGHTS", 0)
+    graph = wide()
+    found = OnnxRuntimeExecutor().open(graph, ["y", "w"])(WIDE)
+    np.testing.assert_array_equal(found["y"], evaluate(graph, WIDE)["y"])
+    np.testing.assert_array_equal(found["w"], graph["w"].data)
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_models_with_many_weights_have_a_second_file(monkeypatch, tmp_path, single):
     graph = wide()
