@@ -76,9 +76,11 @@ def fold_quantize(graph: Graph, root: Node) -> Value | None:
     node = value.producer
     if node is None:
         return None
-    clamped = units != Units.of(root.op)
     if node.op.name in MOVERS:
-        return None if clamped else _move(graph, node, units, root)
+        clamped = units != Units.of(root.op)
+        return (
+            None if clamped and not _clamps_before(node, units) else _move(graph, node, units, root)
+        )
     made = _compute(graph, node, value, units, root)
     return made if made is not None else _table(graph, root)
 
@@ -154,6 +156,11 @@ def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
     made = graph.add(op, [*moved, *rest], origin=node.provenance, before=root,
                      names=[f"{v.name}.q" for v in node.outputs])  # fmt: skip
     return made.outputs[node.outputs.index(root.operands[0])]
+
+
+def _clamps_before(node: Node, units: Units) -> bool:
+    """Whether a clamp may as well come before a mover: what is mixed, or padded with, is inside."""
+    return not interpolates(node) and units.low <= units.zero <= units.high
 
 
 def _requantize(graph: Graph, codes: Codes, units: Units, root: Node) -> Value:
