@@ -305,7 +305,7 @@ def _check_code(
 
     progress.start("check code")
     feed = {
-        v.name: prepared.context.probes(graph)[0][v.name][tuple(map(slice, v.shape))]
+        v.name: prepared.context.probes(graph)[0][v.name][(..., *map(slice, v.shape))]
         for v in graph.inputs
     }
     found = scoring.Difference()
