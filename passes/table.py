@@ -23,6 +23,7 @@ PASSES: dict[str, str] = {
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
     "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
     "reorder": "reorder:Reorder",
+    "rotate": "rotate:Rotate",
 }
 
 
