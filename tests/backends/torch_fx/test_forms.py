@@ -179,6 +179,8 @@ CASES = [
         for flag in (False, True)
         for rest in ([], [f(4), None, f(4)], [None, f(2, 5, 4), None, f(2, 4, 3)])
     ),
+    ("Hadamard", {}, [X]),
+    ("Hadamard", {}, [f(2, 3, 24)]),
     ("TopK", {"k": 2}, [X]),
     ("TopK", {"k": 2, "axis": 1, "largest": False}, [i([3, 1, 1], [2, 2, 0])]),
     # interpolation
