@@ -22,7 +22,7 @@ Sources: Ashkboos et al., "QuaRot", 2024; Xu et al., "MambaQuant", 2025, section
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +38,7 @@ from .context import Context
 from .rotation.matrices import METHODS, Turn, turn
 from .rotation.means import bake_means
 from .rotation.norms import fold_norms
+from .rotation.online import CHOICES, layers_to_mix, mix_layers
 from .rotation.spread import Read, covariances, reads
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Rotate(Pass):
 
     ``method``: ``hadamard`` (random signs), ``klt`` or ``klt-hadamard``; the latter two look at the
     calibration data and make all channels of a site uncorrelated, or of equal variance.
+    ``online``: what layers read is also turned at run time, behind selective ``scans``, or for
+    ``all`` products with constant matrices that weights cannot turn; or for ``none``.
     Raises ``DataError`` where they have none.
     """
 
@@ -58,16 +61,22 @@ class Rotate(Pass):
     establishes: ClassVar[frozenset[str]] = frozenset({"rotated"})
 
     method: str = "klt-hadamard"
+    online: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse what is no choice."""
-        if self.method not in METHODS:
-            raise PreconditionError(
-                f"{self.name} has no method {self.method!r}; {nearest(self.method, METHODS)}"
-            )
+        for what, given, known in (
+            ("method", self.method, METHODS),
+            ("choice online", self.online, CHOICES),
+        ):
+            if given not in known:
+                raise PreconditionError(
+                    f"{self.name} has no {what} {given!r}; {nearest(given, known)}"
+                )
 
-    def draft(self) -> None:
-        """Nothing: shapes and ops that take time stay what they are."""
+    def draft(self) -> Pass | None:
+        """Only what is done at run time takes time."""
+        return None if self.online == "none" else replace(self, method="hadamard")
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Plain norms first, then all sites at once."""
@@ -80,19 +89,24 @@ class Rotate(Pass):
         sites = Sites(folded.graph, Action.ROTATE)
         found = [(site, r) for site in sites.free() if (r := reads(folded.graph, sites, site))]
         turns = self._turns(folded.graph, context, found)
-        if turns:
-            turned = rotate(sites, [(site, t.matrix) for (site, _), t in turns])
+        turned = rotate(sites, [(site, t.matrix) for (site, _), t in turns])
+        read = [r.value for (_, reads_), _ in turns for r in reads_]
+        mixed = layers_to_mix(turned, self.online, read)
+        if mixed:
+            turned = mix_layers(turned, context, mixed)
+        if turns or mixed:
+            for (site, _), _ in turns:
+                context.rotated |= {(p.value.name, p.axis) for p in site.weights}
             tie(turned)
             turned.properties |= graph.properties
             graph.become(turned)
-            for (site, _), _ in turns:
-                context.rotated |= {(p.value.name, p.axis) for p in site.weights}
         return {
             "rewrites": len(turns),
             "channels": sum(len(site) for (site, _), _ in turns),
             "norms": folded.count,
             "means": baked,
             "held": len(folded.kept),
+            "online": len(mixed),
             "without_hadamard": sum(not t.even for _, t in turns),
         }
 

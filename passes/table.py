@@ -24,6 +24,7 @@ PASSES: dict[str, str] = {
     "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
     "reorder": "reorder:Reorder",
     "rotate": "rotate:Rotate",
+    "split-layers": "split_layers:SplitLayers",
 }
 
 

@@ -1,4 +1,4 @@
-"""Compiled products with Hadamard matrices say what the reference says, on every kind of machine."""
+"""Compiled products with Hadamard matrices say what the reference says."""
 
 import numpy as np
 import pytest
