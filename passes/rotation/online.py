@@ -1,10 +1,10 @@
 """Rotations at run time, where no weights can turn what a layer reads.
 
 A `Hadamard` in front of a layer spreads its input's channels; its weights are turned back.  Behind
-a selective scan, whose channels differ most, a product first divides each channel by a factor
-``s``, and the columns behind it are multiplied.  Once channels are spread, the noise of codes grows
-with the sum of all ``(x / s)^2``, and what comes of it with the sum of all ``(s w)^2``: their
-product is least at ``s^2 = rms(x) / norm(w)`` (by Cauchy and Schwarz).
+a selective scan, whose channels differ most, its gate (else a product) first divides each channel
+by a factor ``s``, and the columns behind it are multiplied.  Once channels are spread, the noise of
+codes grows with the sum of all ``(x / s)^2``, and what comes of it with the sum of all
+``(s w)^2``: their product is least at ``s^2 = rms(x) / norm(w)`` (by Cauchy and Schwarz).
 
 Sources: Ashkboos et al., "QuaRot", 2024, section 4 (R4); Xu et al., "MambaQuant", 2025, section 4.2
 (smooth-fused rotation).
@@ -21,6 +21,7 @@ from ...ir.coupling import Action, Sites
 from ...ir.graph import Graph, Node, Value
 from ...ir.hadamard import split
 from ...ir.ops.elementwise import Mul
+from ...ir.ops.selective_scan import GATE, SLOPE
 from ...ir.types import Array
 from ..context import Context
 from ..linear import Linear
@@ -88,14 +89,49 @@ def _smoothed(graph: Graph, context: Context, layers: list[Node]) -> Graph:
     if not seen:
         return work
     stream(graph, context, list(seen.items()), "rotate")
-    products = {name: _product(work, work[name]) for name in seen}
+    gated = _with_slopes(work, list(seen))
+    scaled = {name: work[name] if name in gated else _product(work, work[name]) for name in seen}
     sites = Sites(work, Action.SCALE)
     factor = np.ones(sites.count)
-    for name, product in products.items():
+    for name, value in scaled.items():
         readers = [n for n in layers if n.operands[0].name == name]
-        (channels,) = sites.channels(product, product.type.rank - 1)
+        (channels,) = sites.channels(value, value.type.rank - 1)
         factor[channels] = 1 / smoothing(seen[name].square, readers)
     return scale(sites, factor)
+
+
+def _with_slopes(graph: Graph, names: list[str]) -> set[str]:
+    """Let gates of scans take up factors by a slope, where their own layer can; of which results.
+
+    ``silu(z)`` is ``s * g * sigmoid(s * g)`` for ``g = z / s``: the scan needs no product then.
+    """
+    found = [n for n in (graph[name].producer for name in names) if n is not None and _gated(n)]
+    before = [n.inputs for n in found]
+    for node in found:
+        ones = np.ones(node.output.shape[-1], node.output.type.dtype)
+        slope = graph.constant(ones, f"{node.output.name}.slope")
+        rest = [None] * (SLOPE - len(node.inputs))
+        graph.set_inputs(node, [*node.inputs, *rest, slope])
+    sites = Sites(graph, Action.SCALE)
+    held = np.zeros(sites.count, bool)
+    for site in sites.groups:
+        held[site.channels] = bool(site.why)
+    kept = set()
+    for node, inputs in zip(found, before, strict=True):
+        if any(held[c].any() for c in sites.channels(node.output, node.output.type.rank - 1)):
+            graph.set_inputs(node, inputs)
+        else:
+            kept.add(node.output.name)
+    return kept
+
+
+def _gated(node: Node) -> bool:
+    """Whether a scan has a gate without a slope."""
+    return (
+        node.op.name == SCAN
+        and len(node.inputs) in range(GATE + 1, SLOPE + 1)
+        and (node.inputs[GATE] is not None)
+    )
 
 
 def smoothing(square: Array, readers: list[Node]) -> Array:

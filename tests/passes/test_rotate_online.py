@@ -182,3 +182,27 @@ def test_real_networks(name: str, scans: int, layers: int) -> None:
             work, found, _ = turned(graph, method="hadamard", online=choice)
             assert found["online"] == count
             assert apart(graph, work) <= bar
+
+
+def gated(b: Builder, gate: Value) -> Graph:
+    """A scan with a gate of its own, and the layer behind it."""
+    u = b.op("Silu", b.op("MatMul", b.x, b.normal(6, CHANNELS)))
+    node = scan(b, u).producer
+    b.graph.set_inputs(node, [*node.inputs, gate])
+    return b.done(b.op("MatMul", node.output, b.normal(CHANNELS, 5)))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_gate_takes_the_factors_where_its_layer_can(own: bool) -> None:
+    for dtype, bar in (("float32", FLOAT32), ("float64", FLOAT64)):
+        b = Builder((1, TIME, 6), dtype=dtype)
+        gate = b.op("MatMul", b.x, b.normal(6, CHANNELS))
+        graph = gated(b, gate if own else b.op("Tanh", gate))
+        work, found, _ = turned(graph, online="scans")
+        assert found["online"] == 1
+        assert hadamards(work) == ["SelectiveScan" if own else "Mul"]
+        (found_scan,) = (n for n in work.nodes if n.op.name == "SelectiveScan")
+        assert len(found_scan.inputs) == (10 if own else 7)
+        if own:
+            assert np.ptp(np.log(found_scan.inputs[9].data)) > 0.5
+        assert apart(graph, work) <= bar
