@@ -10,6 +10,7 @@ from qc.ir.actions.scale import scaled
 from qc.ir.coupling import Action, Coupling, Sites
 from qc.ir.errors import VerifyError
 from qc.ir.evaluate import evaluate
+from qc.ir.ops.hadamard import rotation
 from qc.ir.types import type_of
 
 RNG = np.random.default_rng(0)
@@ -198,3 +199,51 @@ def test_a_gate_can_be_scaled_where_it_has_a_slope(form, free):
     else:
         wrong = rewritten(graph, lambda v, d: scaled(sites, v, d, sites.spread(np.log2(factor))))
         assert any(np.abs(evaluate(wrong, feed)[k] - a).max() > 1e-3 for k, a in wanted.items())
+
+
+# -- what MambaQuant does around the scan (Xu et al., 2025, section 4.3) -----------------------
+
+
+def test_rows_and_columns_take_opposite_factors():
+    """B / s and C * s: the site of the states, exact."""
+    graph = network("all", bounded=True)
+    sites = Sites(graph, Action.SCALE)
+    rows = graph.nodes[-2].inputs[3]
+    (channels,) = sites.channels(rows, 2)
+    assert not any(s.why for s in sites.groups if np.isin(channels, s.channels).any())
+    factor = np.ones(sites.count)
+    factor[channels] = 1 / np.linspace(0.1, 8, STATES)
+    feed = {"x": normal(BATCH, LENGTH, 3, dtype=np.float64)}
+    for name, array in evaluate(scale(sites, factor), feed).items():
+        np.testing.assert_allclose(array, evaluate(graph, feed)[name], rtol=1e-9, atol=1e-9)
+
+
+def test_the_published_term_in_the_exponent_would_be_wrong():
+    """MambaQuant's S4 as coded also adds log(1 / s) to ``delta * A``."""
+    u, delta, a, b, c = operands(np.float64)[:5]
+    s = np.linspace(0.1, 8, STATES)
+    wanted, _ = ops.SelectiveScan().eval([u, delta, a, b, c])
+    exact, _ = ops.SelectiveScan().eval([u, delta, a, b / s, c * s])
+    np.testing.assert_allclose(exact, wanted, rtol=1e-12, atol=1e-12)
+    state, published = np.zeros((BATCH, CHANNELS, STATES)), np.zeros(u.shape)
+    for t in range(LENGTH):
+        kept = np.exp(delta[:, t, :, None] * a + np.log(1 / s)) * state
+        state = kept + (delta * u)[:, t, :, None] * (b / s)[:, t, None, :]
+        published[:, t] = (state * (c * s)[:, t, None, :]).sum(-1)
+    assert np.abs(published - wanted).max() > 0.5 * np.abs(wanted).max()
+
+
+def test_states_can_be_scaled_and_turned_at_the_readout():
+    """S3 (channels) and R4 (states): exact, and inside of what stays real here."""
+    u, delta, a, b, c = operands(np.float64)[:5]
+    wanted, _ = ops.SelectiveScan().eval([u, delta, a, b, c])
+    s = np.linspace(0.1, 8, CHANNELS)
+    moved = np.zeros(u.shape)
+    turn = rotation(STATES)
+    state = np.zeros((BATCH, CHANNELS, STATES))
+    for t in range(LENGTH):
+        state = np.exp(delta[:, t, :, None] * a) * state
+        state += (delta * u)[:, t, :, None] * b[:, t, None, :]
+        read = ((state / s[:, None]) @ turn) @ (c[:, t] @ turn)[:, :, None]
+        moved[:, t] = read[..., 0] * s
+    np.testing.assert_allclose(moved, wanted, rtol=1e-12, atol=1e-12)
