@@ -50,15 +50,14 @@ class Rotate(Pass):
 
     ``method``: ``hadamard`` (random signs), ``klt`` or ``klt-hadamard``; the latter two look at the
     calibration data and make all channels of a site uncorrelated, or of equal variance.
-    ``online``: what layers read is also turned at run time, behind selective ``scans``, or for
-    ``all`` products with constant matrices that weights cannot turn; or for ``none``.
-    Raises ``DataError`` where they have none.
+    ``online``: what layers read is also turned at run time, behind selective ``scans`` (whose
+    channels are scaled by the data, too), or for ``all`` products with constant matrices that
+    weights cannot turn; or for ``none``.  Raises ``DataError`` where data are needed and missing.
     """
 
     name: ClassVar[str] = "rotate"
     kind: ClassVar[Kind] = Kind.EXACT
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
-    establishes: ClassVar[frozenset[str]] = frozenset({"rotated"})
 
     method: str = "klt-hadamard"
     online: str = "none"
@@ -79,7 +78,7 @@ class Rotate(Pass):
         return None if self.online == "none" else replace(self, method="hadamard")
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
-        """Plain norms first, then all sites at once."""
+        """Plain norms first, then all sites at once, then what is turned at run time."""
         work = graph.copy()
         untie(work)
         folded = fold_norms(work)
@@ -87,43 +86,48 @@ class Rotate(Pass):
         for name, why in folded.kept.items():
             log.info("%s: the norm %%%s holds its channels fast: %s", self.name, name, why)
         sites = Sites(folded.graph, Action.ROTATE)
-        found = [(site, r) for site in sites.free() if (r := reads(folded.graph, sites, site))]
-        turns = self._turns(folded.graph, context, found)
-        turned = rotate(sites, [(site, t.matrix) for (site, _), t in turns])
-        read = [r.value for (_, reads_), _ in turns for r in reads_]
-        mixed = layers_to_mix(turned, self.online, read)
+        turned = self._turned(folded.graph, sites, context)
+        out = rotate(sites, [(one.site, one.turn.matrix) for one in turned])
+        read = [r.value for one in turned for r in one.reads]
+        mixed = layers_to_mix(out, self.online, read)
         if mixed:
-            turned = mix_layers(turned, context, mixed)
-        if turns or mixed:
-            for (site, _), _ in turns:
-                context.rotated |= {(p.value.name, p.axis) for p in site.weights}
-            tie(turned)
-            turned.properties |= graph.properties
-            graph.become(turned)
+            out = mix_layers(out, context, mixed)
+        if turned or mixed:
+            weights = [place for one in turned for place in one.site.weights]
+            context.rotated |= {(p.value.name, p.axis) for p in weights}
+            tie(out)
+            out.properties |= graph.properties
+            graph.become(out)
         return {
-            "rewrites": len(turns),
-            "channels": sum(len(site) for (site, _), _ in turns),
-            "norms": folded.count,
-            "means": baked,
+            "rewrites": len(turned) + len(mixed),
+            "channels": sum(len(one.site) for one in turned),
+            "norms": folded.count if turned or mixed else 0,
+            "means": baked if turned or mixed else 0,
             "held": len(folded.kept),
             "online": len(mixed),
-            "without_hadamard": sum(not t.even for _, t in turns),
+            "without_hadamard": sum(not one.turn.even for one in turned),
         }
 
-    def _turns(
-        self, graph: Graph, context: Context, found: list[tuple[Site, list[Read]]]
-    ) -> list[tuple[tuple[Site, list[Read]], Turn]]:
-        """A matrix per site."""
+    def _turned(self, graph: Graph, sites: Sites, context: Context) -> list[_Turned]:
+        """A matrix for every site that layers read."""
+        found = [(site, r) for site in sites.free() if (r := reads(graph, sites, site))]
         spread: list[Array] | list[None] = [None] * len(found)
         if self.method != "hadamard" and found:
             spread = covariances(graph, context, [r for _, r in found])
         rng = np.random.default_rng(context.seed)
         made = []
-        for one, covariance in zip(found, spread, strict=True):
-            made.append((one, turn(self.method, len(one[0]), covariance, rng)))
-            if not made[-1][1].even:
-                log.info(
-                    "%s: no Hadamard matrix of order %d for %s: any orthogonal one",
-                    self.name, len(one[0]), one[0].name,
-                )  # fmt: skip
+        for (site, read), covariance in zip(found, spread, strict=True):
+            made.append(_Turned(site, read, turn(self.method, len(site), covariance, rng)))
+            if not made[-1].turn.even:
+                why = "no Hadamard matrix of order"
+                log.info("%s: %s %d for %s", self.name, why, len(site), site.name)
         return made
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """A site, what layers read of it, and its matrix."""
+
+    site: Site
+    reads: list[Read]
+    turn: Turn
