@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from graphs import Builder
 from zoo_networks import ZOO, doubled, network, random_feed
 
+from qc.backends.codegen.artifact import Artifact
+from qc.backends.codegen.build import build
 from qc.ir import Graph, Value, evaluate
 from qc.ir.actions import mix
 from qc.ir.errors import DataError, PassError, PreconditionError
 from qc.ir.verify import verify
-from qc.passes import Context
-from qc.passes.measure import relative_difference
+from qc.passes import Context, PassManager
+from qc.passes.measure import relative_difference, sqnr_db
+from qc.passes.recipe import load_recipe
 from qc.passes.rotate import Rotate
 from qc.passes.rotation.online import smoothing
+from qc.targets import load
 
 CHANNELS, STATES, TIME = 24, 4, 10
 FLOAT32, FLOAT64 = 1e-4, 1e-9
@@ -206,3 +212,23 @@ def test_a_gate_takes_the_factors_where_its_layer_can(own: bool) -> None:
         if own:
             assert np.ptp(np.log(found_scan.inputs[9].data)) > 0.5
         assert apart(graph, work) <= bar
+
+
+@pytest.mark.parametrize("recipe", ["mamba-w8a8", "mamba-w4a8"])
+def test_recipes_compile(recipe: str, tmp_path: Path) -> None:
+    b = Builder((1, TIME, 6))
+    graph = gated(b, b.op("MatMul", b.x, b.normal(6, CHANNELS)))
+    data = feeds(graph)
+    context = Context(calibration=data, verify=True)
+    small, _ = PassManager(load_recipe(recipe).passes).run(graph, context)
+    kinds = [n.op.name for n in small.nodes]
+    assert (kinds.count("Hadamard"), kinds.count("Mul")) == (1, 0)
+    assert kinds.count("QMatMul") == 6
+    codes = [v.data for n in small.nodes if n.op.name == "QMatMul" for v in n.operands[1:2]]
+    top = max(int(np.abs(c.astype(int)).max()) for c in codes)
+    assert top == (127 if recipe == "mamba-w8a8" else 7)
+    build(small, load("host"), tmp_path / "out")
+    found = Artifact.load(tmp_path / "out").run(data[0])
+    want = evaluate(small, data[0])
+    assert sqnr_db([*want.values()], [*found.values()]) > 40
+    assert sqnr_db([*evaluate(graph, data[0]).values()], [*want.values()]) > 10
