@@ -24,6 +24,8 @@ PASSES: dict[str, str] = {
     "quantize-dynamic": "quantize_dynamic:QuantizeDynamic",
     "recalibrate-batchnorm": "recalibrate_batchnorm:RecalibrateBatchNorm",
     "reorder": "reorder:Reorder",
+    "rotate": "rotate:Rotate",
+    "split-layers": "split_layers:SplitLayers",
 }
 
 

@@ -22,6 +22,7 @@ _RESHAPING = frozenset({
     "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Gather", "MatMul", "Gemm",
     "QMatMul", "Softmax", "QSoftmax", "LayerNormalization", "RMSNormalization", "Shape",
     "GatherElements", "GatherND", "ScatterND", "SelectiveScan", "TensorScatter",
+    "Hadamard",
 })  # fmt: skip
 _RANKS = (3, 4, 5)
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from ...ir.errors import BackendError
 from ...ir.ops.base import Op
-from . import attention, picking, pointwise, products, reductions, rowwise, scan, windows
+from . import (
+    attention,
+    hadamard,
+    picking,
+    pointwise,
+    products,
+    reductions,
+    rowwise,
+    scan,
+    windows,
+)
 from .affine import affine, dequantize_accumulator
 from .dynamic_quantize import emit_dynamic_quantize
 from .float_pointwise import formula_of
@@ -66,6 +76,7 @@ _EMITTERS: dict[str, Emitter] = {
     "MatMul": products.emit_matmul,
     "Gemm": products.emit_gemm,
     "BlockedScan": scan.emit_scan,
+    "Butterfly": hadamard.emit_butterfly,
     **dict.fromkeys(reductions.NAMES, reductions.emit_reduce),
 }
 

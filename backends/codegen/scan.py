@@ -26,7 +26,7 @@ CACHE = 4096
 """States that a block holds at most."""
 
 REQUIRED = ("u", "delta", "a", "b", "c")
-OPTIONAL = ("d", "z", "bias", "start")
+OPTIONAL = ("d", "z", "bias", "start", "slope")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ def emit_scan(
                 if "d" in views:
                     y = y + read("d", first + k) * read("u", sample, t, first + k)
                 if "z" in views:
-                    y = y * fn.silu(read("z", sample, t, first + k))
+                    z = read("z", sample, t, first + k)
+                    steep = "slope" in views
+                    gate = z * fn.sigmoid(read("slope", first + k) * z) if steep else fn.silu(z)
+                    y = y * gate
                 frame.store(y, index_of((sample, t, first + k), outs[0].strides))
         if len(outs) > 1:
             with I.serial(0, states) as n, I.serial(0, width) as k:

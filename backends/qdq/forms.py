@@ -10,6 +10,7 @@ from ...ir import ops
 from ...ir.errors import BackendError
 from ...ir.graph import Node
 from ...ir.ops.control import Control
+from ...ir.ops.hadamard import rotation
 from ...ir.ops.integer import IntegerOp
 from ...ir.ops.recurrent import Recurrent
 from ...ir.ops.reduce import Reduce
@@ -142,6 +143,12 @@ def _silu(node: Node, emitter: Emitter) -> None:
     x = operands(node)[0]
     gate = emitter.step("Sigmoid", [x], node.output.name)
     _finish(node, emitter, [x, gate], None, "Mul")
+
+
+def _hadamard(node: Node, emitter: Emitter) -> None:
+    x = node.operands[0]
+    matrix = rotation(x.shape[-1]).astype(x.type.dtype)
+    _finish(node, emitter, [x.name, emitter.constant(matrix, node.output.name)], None, "MatMul")
 
 
 def _split(node: Node, emitter: Emitter) -> None:
@@ -289,6 +296,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.Encode: encode,
     ops.Expand: _with_ints("shape"),
     ops.EyeLike: eye_like,
+    ops.Hadamard: _hadamard,
     ops.MaxPoolIndices: max_pool_indices,
     ops.MaxUnpool: max_unpool,
     ops.MelWeightMatrix: mel_weight_matrix,

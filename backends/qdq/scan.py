@@ -7,7 +7,7 @@ from onnx import helper
 
 from ...ir import ops
 from ...ir.graph import Node
-from ...ir.ops.selective_scan import BIAS, GATE, START, D
+from ...ir.ops.selective_scan import BIAS, GATE, SLOPE, START, D
 from .emitter import Attribute, Emitter, element_code, operands
 
 _TURNED: dict[str, Attribute] = {"perm": [1, 0, 2]}
@@ -18,7 +18,7 @@ def selective_scan(node: Node, emitter: Emitter) -> None:
     """Softplus, D and gate become nodes around a Scan."""
     op, base = node.op, node.output.name
     assert isinstance(op, ops.SelectiveScan)
-    ins = [*operands(node), *[""] * 4]
+    ins = [*operands(node), *[""] * 5]
     u, delta, a, b, c = ins[:5]
     if ins[BIAS]:
         delta = emitter.step("Add", [delta, ins[BIAS]], base)
@@ -41,7 +41,8 @@ def selective_scan(node: Node, emitter: Emitter) -> None:
     if ins[D]:
         stages.append(("Add", [emitter.step("Mul", [ins[D], u], base)], None))
     if z := ins[GATE]:
-        gate = emitter.step("Mul", [z, emitter.step("Sigmoid", [z], base)], base)
+        steep = emitter.step("Mul", [z, ins[SLOPE]], base) if ins[SLOPE] else z
+        gate = emitter.step("Mul", [z, emitter.step("Sigmoid", [steep], base)], base)
         stages.append(("Mul", [gate], None))
     for kind, rest, settings in stages[:-1]:
         y = emitter.step(kind, [y, *rest], base, settings)

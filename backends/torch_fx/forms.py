@@ -63,6 +63,7 @@ FORMS: dict[str, Form] = {
     "Greater": binary(operator.gt),
     "GreaterOrEqual": binary(operator.ge),
     "GroupNormalization": layers.group_normalization,
+    "Hadamard": layers.hadamard,
     "HardSigmoid": elementwise.hard_sigmoid,
     "HardSwish": unary(F.hardswish),
     "Hardmax": along(functions.hardmax),

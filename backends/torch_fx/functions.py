@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...ir.ops.hadamard import rotation
+
 
 def shape_of(x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
     """Dimensions ``start`` to ``end``, int64."""
@@ -157,6 +159,11 @@ def product(x: Tensor, axes: Sequence[int], keepdim: bool) -> Tensor:
     for axis in sorted(axes, reverse=True):
         x = torch.prod(x, axis, keepdim)
     return x
+
+
+def hadamard(x: Tensor) -> Tensor:
+    """The last axis times an orthogonal Hadamard matrix."""
+    return x @ torch.tensor(rotation(x.shape[-1]), dtype=x.dtype, device=x.device)
 
 
 def hardmax(x: Tensor, axis: int) -> Tensor:

@@ -198,6 +198,11 @@ def rms_normalization(site: Site) -> Step:
     return site.call(operator.mul, y, site[1])
 
 
+def hadamard(site: Site) -> Step:
+    """A product with a constant."""
+    return site.call(functions.hadamard, site[0])
+
+
 def _last(site: Site, axis: int) -> list[int]:
     x = site.value(0).type
     return list(x.with_shape(x.shape[axis % x.rank :]).static)

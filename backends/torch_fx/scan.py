@@ -10,7 +10,7 @@ from torch.fx import Node as Step
 from torch.nn import functional as F
 
 from ...ir import ops
-from ...ir.ops.selective_scan import START
+from ...ir.ops.selective_scan import SLOPE
 from .emitter import Site
 
 
@@ -18,14 +18,15 @@ def selective_scan(site: Site) -> list[Step]:
     """``SelectiveScan``."""
     op = site.node.op
     assert isinstance(op, ops.SelectiveScan)
-    ins = [site.optional(i) for i in range(START + 1)]
+    ins = [site.optional(i) for i in range(SLOPE + 1)]
     both = site.call(scanned, *ins, op.softplus, op.reverse)
     return [site.call(operator.getitem, both, i) for i in (0, 1)]
 
 
 def scanned(
     u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor | None,
-    z: Tensor | None, bias: Tensor | None, start: Tensor | None, softplus: bool, reverse: bool,
+    z: Tensor | None, bias: Tensor | None, start: Tensor | None, slope: Tensor | None,
+    softplus: bool, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """All results and the last state (Hillis and Steele, "Data parallel algorithms", 1986)."""
     delta = delta if bias is None else delta + bias
@@ -46,4 +47,6 @@ def scanned(
     last = state[:, -1]
     y = torch.matmul(state.flip(1) if reverse else state, c.unsqueeze(-1)).squeeze(-1)
     y = y if d is None else y + d * u
-    return y if z is None else y * F.silu(z), last
+    if z is not None:
+        y = y * (F.silu(z) if slope is None else z * torch.sigmoid(slope * z))
+    return y, last

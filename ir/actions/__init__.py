@@ -2,6 +2,7 @@
 
 from .delete import delete
 from .mask import mask
+from .mix import mix
 from .permute import permute
 from .permute_within import blocks_of, permute_within
 from .rotate import rotate
@@ -12,6 +13,7 @@ __all__ = [
     "blocks_of",
     "delete",
     "mask",
+    "mix",
     "permute",
     "permute_within",
     "rotate",

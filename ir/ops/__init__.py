@@ -52,6 +52,7 @@ from .elementwise import (
     Where,
 )  # fmt: skip
 from .encoding import Decode, Encode
+from .hadamard import Hadamard
 from .index import (
     Gather,
     GatherElements,
@@ -183,13 +184,13 @@ OPS: dict[str, type[Op]] = {
         DeformConv, DepthToSpace, Dequantize, DequantizeAccumulator, DequantizeLinear, Det, Div,
         DynamicDequantize, DynamicQuantize, Einsum, Elu, Encode, Equal, Erf, Exp, Expand, EyeLike,
         Flatten, Floor, GRU, Gather, GatherElements, GatherND, Gelu, Gemm, GlobalAveragePool,
-        GlobalMaxPool, Greater, GreaterOrEqual, GridSample, GroupNormalization, HardSigmoid,
-        HardSwish, Hardmax, Identity, If, InstanceNormalization, IsInf, IsNaN, LRN, LSTM, Late,
-        LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, Loop, LpNormalization,
-        LpPool, MatMul, MatMulInteger, Max, MaxPool, MaxPoolIndices, MaxUnpool, Mean,
-        MelWeightMatrix, Min, Mish, Mod, Mul, Neg, NonMaxSuppression, NonZero, Not, OneHot, Opaque,
-        Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QResize, QSoftmax, QSum,
-        QTable, Quantize, QuantizeLinear, RMSNormalization, RNN, Range, Reciprocal, ReduceL1,
+        GlobalMaxPool, Greater, GreaterOrEqual, GridSample, GroupNormalization, Hadamard,
+        HardSigmoid, HardSwish, Hardmax, Identity, If, InstanceNormalization, IsInf, IsNaN, LRN,
+        LSTM, Late, LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, Loop,
+        LpNormalization, LpPool, MatMul, MatMulInteger, Max, MaxPool, MaxPoolIndices, MaxUnpool,
+        Mean, MelWeightMatrix, Min, Mish, Mod, Mul, Neg, NonMaxSuppression, NonZero, Not, OneHot,
+        Opaque, Or, PRelu, Pad, Pow, QAveragePool, QConv, QMatMul, QMul, QPad, QResize, QSoftmax,
+        QSum, QTable, Quantize, QuantizeLinear, RMSNormalization, RNN, Range, Reciprocal, ReduceL1,
         ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd,
         ReduceSum, ReduceSumSquare, RegexFullMatch, Relu, Reshape, Resize, ReverseSequence,
         RoiAlign, Round, STFT, Scan, ScatterElements, ScatterND, SelectiveScan, Selu, Shape,
@@ -209,7 +210,7 @@ __all__ = [  # noqa: RUF022
     "DynamicQuantize", "Einsum", "Elu", "Encode", "Equal", "Erf", "Exp", "Expand", "EyeLike",
     "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm",
     "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample",
-    "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "If",
+    "GroupNormalization", "Hadamard", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "If",
     "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "Late", "LayerNormalization",
     "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool",
     "MatMul", "MatMulInteger", "Max", "MaxPool", "MaxPoolIndices", "MaxUnpool", "Mean",

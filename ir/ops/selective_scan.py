@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..coupling.relations import Relations
     from ..graph import Node, Value
 
-_AXES = ("btd", "btd", "dn", "btn", "btn", "d", "btd", "d", "bdn")
+_AXES = ("btd", "btd", "dn", "btn", "btn", "d", "btd", "d", "bdn", "d")
 """The axes of the operands: batch, time, channels, states."""
 
-D, GATE, BIAS, START = 5, 6, 7, 8
+D, GATE, BIAS, START, SLOPE = 5, 6, 7, 8, 9
 """Positions of the optional operands."""
 
 
@@ -30,13 +30,14 @@ class SelectiveScan(Op):
 
         delta = softplus(delta + bias)
         h[t] = exp(delta[t] * A) * h[t - 1] + delta[t] * u[t] * B[t]
-        y[t] = (sum over states of C[t] * h[t] + D * u[t]) * silu(z[t])
+        y[t] = (sum over states of C[t] * h[t] + D * u[t]) * z[t] * sigmoid(slope * z[t])
 
     Operands, all of one float type: u, delta ``[batch, length, channels]``, A ``[channels,
     states]``, B, C ``[batch, length, states]``, D ``[channels]``?, z like u?, bias ``[channels]``?,
-    initial state ``[batch, channels, states]``? (else zeros).  Results: y like u, and the last
-    state.  ``softplus``: whether delta goes through it (the bias is added in any case).
-    ``reverse``: time runs backwards, from the last position to the first.
+    initial state ``[batch, channels, states]``? (else zeros), slope ``[channels]``? (else ones,
+    which makes silu of the gate; only where there is one).  Results: y like u, and the last state.
+    ``softplus``: whether delta goes through it (the bias is added in any case).  ``reverse``: time
+    runs backwards, from the last position to the first.
     """
 
     softplus: bool = False
@@ -54,11 +55,13 @@ class SelectiveScan(Op):
             absent = i >= D and (i >= len(ins) or ins[i] is None)
             if not absent and operand(ins, i).type != wanted:
                 raise ValueError(f"operand {operand(ins, i)!r} is not {wanted}")
+        if len(ins) > SLOPE and ins[SLOPE] is not None and ins[GATE] is None:
+            raise ValueError(f"operand {operand(ins, SLOPE)!r} is the slope of no gate")
         return [u, TensorType(u.dtype, tuple(sizes[a] for a in _AXES[START]))]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         u, delta, a, b, c = (given(ins, i) for i in range(5))
-        d, gate, bias, start = (optional(ins, i) for i in (D, GATE, BIAS, START))
+        d, gate, bias, start, slope = (optional(ins, i) for i in (D, GATE, BIAS, START, SLOPE))
         if bias is not None:
             delta = delta + bias
         if self.softplus:
@@ -73,7 +76,7 @@ class SelectiveScan(Op):
         if d is not None:
             y = y + d * u
         if gate is not None:
-            y = y * (gate * special.expit(gate))
+            y = y * (gate * special.expit(gate if slope is None else slope * gate))
         return [y, state]
 
     def couple(self, relations: Relations, node: Node) -> None:
@@ -95,11 +98,20 @@ class SelectiveScan(Op):
     def _scale(self, relations: Relations, node: Node) -> None:
         """The result and the states have the factors of ``u`` along D, states those of B along N.
 
-        C takes the inverse of those of B.  All else turns up in an exponent, a softplus or a gate.
+        C takes the inverse of those of B.  A gate with a slope, which takes the inverse, passes on
+        its own.  All else turns up in an exponent, a softplus or a sigmoid.
         """
         u, _, _, rows, columns = node.operands[:5]
-        start = node.inputs[START] if len(node.inputs) > START else None
-        relations.same(relations.axis(u, 2), relations.axis(node.outputs[0], 2), Action.SCALE)
+        start, slope = (node.inputs[i] if len(node.inputs) > i else None for i in (START, SLOPE))
+        before, after = relations.axis(u, 2), relations.axis(node.outputs[0], 2)
+        if slope is None:
+            relations.same(before, after, Action.SCALE)
+        else:
+            gate = node.inputs[GATE]
+            assert gate is not None
+            own, passed = relations.axis(slope, 0), relations.axis(gate, 2)
+            relations.balance(Action.SCALE, (passed, 1), (own, 1))
+            relations.balance(Action.SCALE, (after, -1), (before, 1), (passed, 1))
         for state in (start, node.outputs[1]):
             if state is not None:
                 relations.same(relations.axis(u, 2), relations.axis(state, 1), Action.SCALE)

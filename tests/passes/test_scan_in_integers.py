@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import emulators
 import numpy as np
 import pytest
 from zoo_networks import ZOO, network
@@ -29,14 +30,14 @@ def windows(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     return data["inputs"][:count, None], data["targets"][:count]
 
 
-def integer(form: str) -> tuple[Graph, Graph]:
-    """A float network and its int8 form."""
+def integer(form: str, recipe: str = "int8") -> tuple[Graph, Graph]:
+    """A float network and its integer form."""
     if form.endswith(".pt2"):
         pytest.importorskip("torch", reason="the extra torch is not installed")
     graph = network(form)
     feeds = [{"tokens": w} for w in windows("calib", 32)[0]]
     context = Context(calibration=feeds, executor=OnnxRuntimeExecutor())
-    small, _ = PassManager(load_recipe("int8").passes).run(graph, context)
+    small, _ = PassManager(load_recipe(recipe).passes).run(graph, context)
     return graph, small
 
 
@@ -60,12 +61,45 @@ def test_one_per_cent_of_perplexity_at_most(form: str) -> None:
     assert perplexity(small) <= 1.01 * perplexity(graph)
 
 
-def test_compiled_code_is_the_reference(tmp_path: Path) -> None:
-    """But for codes that follow the scan's sums, of which one may move by a step."""
-    _, small = integer("mamba_shakespeare_scan")
-    build(small, load("host"), tmp_path / "out")
+@pytest.mark.parametrize(("recipe", "bar"), [("mamba-w8a8", 1.01), ("mamba-w4a8", 1.05)])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "mamba_shakespeare_scan", "mamba_shakespeare_plain", "mamba_shakespeare.pt2",
+        "mamba_shakespeare_outliers", "mamba_shakespeare_outliers_all",
+    ],
+)  # fmt: skip
+def test_rotated_networks_lose_little(form: str, recipe: str, bar: float) -> None:
+    graph, small = integer(form, recipe)
+    ops = [n.op.name for n in small.nodes]
+    assert (ops.count("Hadamard"), ops.count("SelectiveScan"), ops.count("Mul")) == (3, 3, 0)
+    assert perplexity(small) <= bar * perplexity(graph)
+
+
+def test_outliers_ruin_a_network_that_is_not_rotated() -> None:
+    graph, small = integer("mamba_shakespeare_outliers")
+    assert perplexity(small) > 1.3 * perplexity(graph)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "target", "samples"),
+    [("int8", "host", 4), ("mamba-w8a8", "host", 4), ("mamba-w4a8", "host", 4),
+     ("mamba-w8a8", "arm", 1), ("mamba-w4a8", "arm", 1)],
+)  # fmt: skip
+def test_compiled_code_is_the_reference(
+    recipe: str, target: str, samples: int, tmp_path: Path
+) -> None:
+    """But for codes that follow the scan's sums, of which some may move by a step."""
+    if target == "arm":
+        pytest.importorskip("ziglang")
+        try:
+            emulators.set_up()
+        except emulators.Unavailable as error:
+            pytest.skip(str(error))
+    _, small = integer("mamba_shakespeare_scan", recipe)
+    build(small, load(target), tmp_path / "out")
     artifact = Artifact.load(tmp_path / "out")
-    for tokens in windows("eval", 4)[0]:
+    for tokens in windows("eval", samples)[0]:
         want = [*evaluate(small, {"tokens": tokens}).values()]
         got = [*artifact.run({"tokens": tokens}).values()]
         assert sqnr_db(want, got) > 40

@@ -32,7 +32,8 @@ def whole(net: Net) -> None:
     ins = operands(net, 2, 9, 39, 4)
     ins += [net.real_const(39), net.floats(2, 9, 39), net.real_const(39), net.floats(2, 39, 4)]
     y = net.graph.add(ops.SelectiveScan(softplus=True), ins)
-    net.out(*y.outputs)
+    steep = net.graph.add(ops.SelectiveScan(softplus=True), [*ins, net.real_const(39)])
+    net.out(*y.outputs, *steep.outputs)
 
 
 def backwards(net: Net) -> None:

@@ -177,8 +177,15 @@ CASES = [
     *(
         ("SelectiveScan", {"softplus": flag, "reverse": flag}, [*SCAN, *rest])
         for flag in (False, True)
-        for rest in ([], [f(4), None, f(4)], [None, f(2, 5, 4), None, f(2, 4, 3)])
+        for rest in (
+            [],
+            [f(4), None, f(4)],
+            [None, f(2, 5, 4), None, f(2, 4, 3)],
+            [None, f(2, 5, 4), None, None, f(4)],
+        )
     ),
+    ("Hadamard", {}, [X]),
+    ("Hadamard", {}, [f(2, 3, 24)]),
     ("TopK", {"k": 2}, [X]),
     ("TopK", {"k": 2, "axis": 1, "largest": False}, [i([3, 1, 1], [2, 2, 0])]),
     # interpolation

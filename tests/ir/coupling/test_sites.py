@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from zoo_networks import random_feed
 
 from qc.ir.actions import rotate, scale, shift
+from qc.ir.actions.rewritten import rewritten
+from qc.ir.actions.scale import scaled
 from qc.ir.coupling import Action, Site, Sites
 from qc.ir.errors import PassError
 from qc.ir.evaluate import evaluate
@@ -310,8 +312,8 @@ def test_wrong_numbers_are_refused() -> None:
     graph = two_layers("Identity").graph
     sites, found = site(graph, Action.SCALE, "w.1")
     factor = np.ones(sites.count)
-    factor[found.channels[0]] = -1
-    with pytest.raises(PassError, match="positive, finite factors"):
+    factor[found.channels[0]] = 0
+    with pytest.raises(PassError, match="finite factors other than zero"):
         scale(sites, factor)
     amount = np.full(Sites(graph, Action.SHIFT).count, np.inf)
     with pytest.raises(PassError, match="finite amounts"):
@@ -321,6 +323,32 @@ def test_wrong_numbers_are_refused() -> None:
         rotate(sites, [(found, np.ones((6, 6)))])
     with pytest.raises(PassError, match=r"the 6 channels of w\.1 cannot turn by \(5, 5\)"):
         rotate(sites, [(found, np.eye(5))])
+
+
+@pytest.mark.parametrize("op", ["Identity", "Neg"])
+def test_linear_ops_let_negative_factors_through(op: str) -> None:
+    graph = two_layers(op).graph
+    sites, found = site(graph, Action.SCALE, "w.1")
+    factor = np.ones(sites.count)
+    factor[found.channels] = np.linspace(-3, 3, len(found))
+    feed = random_feed(graph, np.random.default_rng(0))
+    before, after = evaluate(graph, feed), evaluate(scale(sites, factor), feed)
+    assert all(relative(a, after[k]) <= EXACT for k, a in before.items())
+
+
+def test_others_do_not_and_would_be_wrong() -> None:
+    graph = two_layers("Relu").graph
+    sites, found = site(graph, Action.SCALE, "w.1")
+    factor = np.ones(sites.count)
+    factor[found.channels[0]] = -1
+    with pytest.raises(PassError, match=r"negative factor: Relu '.*' lets positive factors"):
+        scale(sites, factor)
+    turned = sites.spread((factor < 0).astype(float))
+    same = np.zeros_like(turned)
+    wrong = rewritten(graph, lambda value, data: scaled(sites, value, data, same, turned))
+    feed = random_feed(graph, np.random.default_rng(0))
+    before, after = evaluate(graph, feed), evaluate(wrong, feed)
+    assert max(relative(a, after[k]) for k, a in before.items()) > 0.01
 
 
 def test_a_weight_that_would_overflow_is_refused() -> None:
