@@ -76,7 +76,7 @@ def _rounded(fit: Fit, how: WeightCodes) -> Rounded:
     rows = wanted.reshape(-1, wanted.shape[-1])
     scales = weight_scales(rows, layer.bias(), input_scale(layer.node), how.bits)
     steps = _narrowed(wanted, scales.reshape(wanted.shape[:2]), spread, how.top)
-    codes = second_order(wanted, steps, spread, fit.evidence, how.top)
+    codes = second_order(wanted, steps, spread, fit.evidence, how.top, how.order)
     bias = None
     if layer.takes_bias:
         means = np.einsum("gok,gk->go", codes * steps[..., None], gram.mean)

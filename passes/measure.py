@@ -23,8 +23,18 @@ def parameters(graph: Graph) -> int:
 
 
 def weight_bytes(graph: Graph) -> int:
-    """Bytes of all constants."""
-    return sum(v.data.nbytes for v in graph.constants if v.data is not None)
+    """Bytes of all constants, weights of fewer than 8 bits without the bits they do not use."""
+    return sum(_bytes(v.data) for v in graph.constants if v.data is not None)
+
+
+def code_bits(codes: Array) -> int:
+    """Bits that hold every one of symmetric integer codes; at least 2."""
+    reach = int(np.abs(codes.astype(np.int64)).max(initial=1))
+    return reach.bit_length() + 1
+
+
+def _bytes(data: Array) -> int:
+    return -(-data.size * min(code_bits(data), 8) // 8) if data.dtype == np.int8 else data.nbytes
 
 
 def macs(graph: Graph) -> int:

@@ -45,8 +45,9 @@ class QuantizeStatic(Pass):
     ``weight_bits``, ``activation_bits``: 2 to 8 (inputs of the network keep 8, endings 16);
     ``rounding`` of weights: ``nearest``, ``squant``, or ``gptq`` where
     ``calibrate`` learned the moments of a layer's inputs, or ``feedback``: layer after layer, by
-    the first ``samples`` of the calibration data.  ``bias_samples``: correct biases by
-    what this many samples of the calibration data show (0: do not; below 4 nothing is corrected).
+    the first ``samples`` of the calibration data; ``order`` of its columns: ``natural``,
+    ``activation``, ``sensitivity``, or the ``best`` for every output.  ``bias_samples``: correct
+    biases by what this many samples of the calibration data show (0: do not; below 4 nothing is).
     Establishes ``quantized``.
     """
 
@@ -60,6 +61,7 @@ class QuantizeStatic(Pass):
     bias_samples: int = 32
     samples: int = 128
     activation_bits: int = 8
+    order: str = "activation"
 
     def __post_init__(self) -> None:
         """Refuse what weights cannot be rounded to and counts that are none."""
@@ -69,7 +71,11 @@ class QuantizeStatic(Pass):
             raise PreconditionError(
                 f"{self.name}.activation_bits = {self.activation_bits} must be from 2 to 8"
             )
-        WeightCodes(self.weight_bits, self.rounding).check(self.name)
+        self._codes.check(self.name)
+
+    @property
+    def _codes(self) -> WeightCodes:
+        return WeightCodes(self.weight_bits, self.rounding, self.order)
 
     def draft(self) -> Pass:
         """Codes with the weights rounded in the cheapest way."""
@@ -102,7 +108,7 @@ class QuantizeStatic(Pass):
 
     def _round(self, real: Graph, graph: Graph, layers: list[Node], context: Context) -> None:
         """Replace the weights of ``layers`` by integers."""
-        how = WeightCodes(self.weight_bits, self.rounding)
+        how = self._codes
         found: dict[str, Rounded] = {}
         if self.rounding == "feedback" and context.calibration is not None:
             feeds = list(islice(context.calibration, self.samples))

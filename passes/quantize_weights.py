@@ -11,7 +11,7 @@ from ..ir.types import Array, PerAxis, Quantization, TensorType
 from .grid import grid_step
 from .linear import Linear
 from .moments import Moments
-from .rounding import balanced, second_order
+from .rounding import BEST, ORDERS, balanced, second_order
 
 ROUNDINGS = ("nearest", "squant", "gptq", "feedback")
 
@@ -22,10 +22,12 @@ class WeightCodes:
 
     ``gptq`` uses the moments of a layer's inputs; where there are none ``squant`` takes its place.
     ``feedback`` rounds layer after layer (see ``feedback``); where it cannot, ``gptq`` does.
+    ``order``: of the columns for both (see ``second_order``).
     """
 
     bits: int = 8
     rounding: str = "gptq"
+    order: str = "activation"
 
     @property
     def top(self) -> int:
@@ -39,6 +41,9 @@ class WeightCodes:
         if self.rounding not in ROUNDINGS:
             hint = nearest(self.rounding, ROUNDINGS)
             raise PreconditionError(f"{name} has no rounding {self.rounding!r}; {hint}")
+        if self.order not in (*ORDERS, BEST):
+            hint = nearest(self.order, (*ORDERS, BEST))
+            raise PreconditionError(f"{name} has no order {self.order!r}; {hint}")
 
 
 def input_scale(node: Node) -> float:
@@ -99,7 +104,7 @@ def rounded(
     steps = scale.reshape(rows.shape[:2])
     if how.rounding in ("gptq", "feedback") and moments is not None:
         spread = moments.covariance if layer.takes_bias else moments.second
-        codes = second_order(rows, steps, spread, moments.count, top)
+        codes = second_order(rows, steps, spread, moments.count, top, how.order)
     elif how.rounding == "nearest":
         codes = np.rint(rows / steps[..., None])
     else:

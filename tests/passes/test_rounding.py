@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from graphs import Builder
 
+from qc.ir.errors import PreconditionError
+from qc.passes import rounding
 from qc.passes.linear import Linear
 from qc.passes.moments import Moments
-from qc.passes.rounding import BLOCK, balanced, second_order
+from qc.passes.quantize import QuantizeStatic
+from qc.passes.rounding import BEST, BLOCK, ORDERS, balanced, second_order
 from qc.passes.windows import Windows
 
 
@@ -34,6 +37,51 @@ def test_second_order_loses_less_of_the_result(groups: int, width: int, bits: in
     nearest = np.clip(np.rint(rows / scale[..., None]), -top, top)
     share = lost(rows, scale, codes, covariance) / lost(rows, scale, nearest, covariance)
     assert share < 0.6
+
+
+def problem(width: int, rows: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, their scales for 3 bits, and the covariance of correlated inputs."""
+    rng = np.random.default_rng(1)
+    weights = rng.standard_t(4, (2, rows, width))
+    covariance = np.stack([np.cov(correlated(rng, width, 3000).T) for _ in range(2)])
+    return weights, np.abs(weights).max(2) / 3, covariance
+
+
+def test_the_best_order_is_the_best_one_of_every_row() -> None:
+    rows, scale, covariance = problem(BLOCK + 20)
+    samples = 10**9  # the covariance is trusted, but for the damping
+
+    def by_row(order: str) -> np.ndarray:
+        codes = second_order(rows, scale, covariance, samples, 3, order)
+        error = codes * scale[..., None] - rows
+        level = np.trace(covariance, axis1=1, axis2=2) / covariance.shape[1]
+        damped = covariance + 0.01 * level[:, None, None] * np.eye(covariance.shape[1])
+        return np.einsum("goi,gij,goj->go", error, damped, error)
+
+    each = np.stack([by_row(order) for order in ORDERS])
+    assert len({float(e.sum()) for e in each}) == 3
+    np.testing.assert_allclose(by_row(BEST), each.min(0), rtol=1e-6)
+    assert (each.argmin(0) != each.argmin(0)[0, 0]).any()
+
+
+@pytest.mark.parametrize("order", [*ORDERS, BEST])
+def test_rows_side_by_side_get_the_codes_of_the_whole_matrix(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, scale, covariance = problem(2 * BLOCK + 11)
+    whole = second_order(rows, scale, covariance, 3000, 3, order)
+    monkeypatch.setattr(rounding, "ROWS", 7)
+    np.testing.assert_array_equal(second_order(rows, scale, covariance, 3000, 3, order), whole)
+    if order != "sensitivity" and order != BEST:  # the order itself is one of all rows
+        part = second_order(rows[:, 5:9], scale[:, 5:9], covariance, 3000, 3, order)
+        np.testing.assert_array_equal(part, whole[:, 5:9])
+
+
+def test_an_unknown_order_is_refused() -> None:
+    with pytest.raises(
+        PreconditionError, match=r"quantize has no order 'sensitive'; .*sensitivity"
+    ):
+        QuantizeStatic(order="sensitive")
 
 
 def test_weights_on_their_grid_stay() -> None:
