@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...ir.graph import Graph, Node
+from ...ir.graph import Graph, Node, Value
 from ...ir.types import Array
 from ..context import Context
-from ..layer_scales import PINNED, LayerScales
+from ..layer_scales import NORMS, PINNED, LayerScales
 from ..linear import Linear
 from ..streaming import ChannelStatistics, stream
 from .precision import Precision
@@ -76,6 +76,8 @@ class Network:
             readers,
             tuple(m for m in made if m is not None),
             None not in made,
+            any(name in self.free.products for name in names),
+            any(_op(self.free.graph[name]) not in NORMS for name in names),
             self.precision,
             self.state,
         )
@@ -100,6 +102,10 @@ def _spread(classes: Array, rows: Array, count: int) -> Array:
     out = np.zeros(count)
     np.maximum.at(out, classes, rows)
     return out
+
+
+def _op(value: Value) -> str:
+    return value.producer.op.name if value.producer is not None else ""
 
 
 def _name(layer: Linear) -> str:

@@ -16,6 +16,9 @@ from .precision import Precision
 POSITIONS = 4
 """Positions taken from one sample."""
 
+COHERENCE = 4.0
+"""What moves a whole channel weighs more than what averages out in later layers."""
+
 SAMPLES = 64
 """Samples that positions are taken from."""
 
@@ -96,7 +99,7 @@ class Reader:
     def error(self, precision: Precision, scale: Array, shift: Array, half: int) -> float:
         """Measured error of the results over their variance, for amounts per class.
 
-        What errs alike everywhere counts only where the layer has no bias to take it off.
+        What errs alike everywhere counts more, but only where no bias of the layer takes it off.
         """
         assert self.seen is not None
         own, off = scale[self.inputs], shift[self.inputs]
@@ -109,11 +112,13 @@ class Reader:
         high = float(((self.seen.high - off) / own).max())
         coded = precision.rounded(moved, precision.span(moved, low, high))
         apart = precision.rounded_weights(self._flat * columns[:, None]) @ coded - real
-        if self.layer.takes_bias:
-            apart -= apart.mean(2, keepdims=True)
-        elif off.any():
+        if off.any():
             apart += self._flat @ offsets[:, :, None]
-        return float(np.square(apart).mean(2).sum()) / spread
+        offset = apart.mean(2)
+        lost = float(apart.var(2).sum())
+        if not self.layer.takes_bias:
+            lost += COHERENCE * float(np.square(offset).sum())
+        return lost / spread
 
     @cached_property
     def _flat(self) -> Array:

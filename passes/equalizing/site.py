@@ -43,7 +43,8 @@ class Site:
 
     ``channels``: their classes.  ``state``: the amounts of all classes so far.  ``makers``:
     greatest weight per class of each layer or norm that makes them, where it has weights;
-    ``known`` where all have.
+    ``known`` where all have.  ``tails``: whether a recurrence makes them.
+    ``mixed``: whether they may lie in a tensor beside others, which norms alone never make.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Site:
     readers: tuple[Reader, ...]
     makers: tuple[Callable[[State], Array], ...]
     known: bool
+    tails: bool
+    mixed: bool
     precision: Precision
     state: State
 
