@@ -25,11 +25,14 @@ NETWORKS = (
     "SqueezeNet_fp16",
     "face_rfb320",
     "kws_dscnn_fp32",
+    "mamba_shakespeare_outliers",
     "mamba_shakespeare_outliers_all",
     "mamba_shakespeare_plain",
+    "mamba_shakespeare_scan",
     "mnist_cntk",
     "resnet20_cifar10",
     "resnet8_fp32",
+    "silero_vad_16k_op15",
     "squeezenet1.0_imagenet_fp32",
     "stories260k_T128",
     "vit_cifar10",
@@ -54,7 +57,6 @@ def check(name: str, solvers: str, wide: bool) -> None:
     graph = doubled(graph) if wide else graph
     feeds = [random_feed(graph, rng) for _ in range(2 if wide else 4)]
     after, count = equalized(graph, solvers, Context(calibration=feeds, executor=executor))
-    print(name, solvers, wide, count)
     assert count >= 8
     before, now = (list(evaluate(g, feeds[0]).values()) for g in (graph, after))
     assert relative_difference(before, now) <= (DOUBLE if wide else SINGLE)
