@@ -75,7 +75,10 @@ def _compile(commands: Commands) -> None:
     _recipe(sub)
     sub.add_argument("--eval", metavar="DATA", help="evaluation data: the metric of every pass")
     sub.add_argument(
-        "--max-drop", type=float, metavar="POINTS", help="exit with 1 if --eval drops more"
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="raise bits, or leave layers in float, until --eval drops no more; else exit with 1",
     )
     sub.add_argument("--verify", action="store_true", help="check the contract of every pass")
     sub.add_argument("--tune", type=_seconds, metavar="SECONDS",

@@ -267,9 +267,10 @@ def do_explain(args: Namespace) -> int:
     assert isinstance(layers, list)
     print(
         text_table(
-            ["layer", "op", "precision", "low", "high", "scale", "zero point", "SQNR dB", "why"],
+            ["layer", "op", "precision", "bits", "low", "high", "scale", "zero point", "SQNR dB",
+             "why"],
             [
-                [x["name"], x.get("op"), x.get("precision"), x.get("low"), x.get("high"),
+                [x["name"], x.get("op"), x.get("precision"), _bits(x), x.get("low"), x.get("high"),
                  x.get("scale"), x.get("zero_point"), x.get("sqnr_db"), _why(x)]
                 for x in layers
             ],
@@ -293,6 +294,12 @@ def _show_equalized(sites: object) -> None:
         for e in sites
     ]
     print("\n" + text_table(header, rows))
+
+
+def _bits(layer: Facts) -> str | None:
+    """Bits of weights and of the codes that they are multiplied by: ``w4 a8``."""
+    parts = [f"{k[0]}{layer[k]}" for k in ("weight_bits", "activation_bits") if k in layer]
+    return " ".join(parts) or None
 
 
 def _kind(layer: Facts) -> str:

@@ -27,11 +27,13 @@ from .job import Job
 from .judge import Judge
 from .layers import describe, islands, tolerance_db
 from .loading import load_concrete
-from .notes import notes_on_code, notes_on_recipe
+from .notes import notes_on_bits, notes_on_code, notes_on_recipe
+from .passes.allocate_bits import AllocateBits
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
 from .passes.ledger import Ledger
 from .passes.manager import PassManager
+from .passes.quantize import QuantizeStatic
 from .passes.recipe import Recipe, default_recipe, load_recipe
 from .progress import Progress, Silent
 from .provenance import sha256, versions
@@ -156,8 +158,19 @@ def prepare(job: Job, target: Target, cost: Cost | None, show: Progress) -> Prep
     judge = _judge(job, graph, specs, show)
     context = _context(job, target, specs, judge, show)
     context.cost = cost
-    manager, stages, ledger = _run_passes(graph, recipe.passes, context)
+    passes = recipe.passes
+    if judge is not None and judge.max_drop is not None:
+        context.accuracy, passes = judge, with_allocation(passes)
+    manager, stages, ledger = _run_passes(graph, passes, context)
     return Prepared(recipe, context, judge, manager, stages, ledger)
+
+
+def with_allocation(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """``passes``, with one that decides on bits in front of the one that quantizes, if it can."""
+    at = _first(passes, lambda p: isinstance(p, QuantizeStatic))
+    if at == len(passes) or any(isinstance(p, AllocateBits) for p in passes):
+        return tuple(passes)
+    return (*passes[:at], AllocateBits(), *passes[at:])
 
 
 def _decoding(job: Job, prepared: Prepared, progress: Progress) -> Decoding | None:
@@ -294,7 +307,7 @@ def _check_code(
 
     progress.start("check code")
     feed = {
-        v.name: prepared.context.probes(graph)[0][v.name][tuple(map(slice, v.shape))]
+        v.name: prepared.context.probes(graph)[0][v.name][(..., *map(slice, v.shape))]
         for v in graph.inputs
     }
     found = scoring.Difference()
@@ -358,7 +371,7 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
         machine={"target cpu": target.cpu, "compiled on": platform.machine()},
         versions=versions(),
         calibration=_calibration(context),
-        notes=notes_on_recipe(job, recipe),
+        notes=notes_on_recipe(job, recipe) + notes_on_bits(prepared.ledger.rows),
         ledger=[row.as_json() for row in prepared.ledger.rows],
         layers=describe(
             stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers

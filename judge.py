@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,26 @@ class Judge:
     name: str
     max_drop: float | None
     progress: Progress
+    before: float | None = None
 
     def measure(self, graph: Graph) -> float:
-        """The metric of a float or Q/DQ graph."""
+        """The metric of a float or Q/DQ graph, or of integers by the numpy reference."""
         from .backends.qdq.executor import OnnxRuntimeExecutor
 
+        if "integer" in graph.properties:
+            return self._score(lambda feed: evaluate(graph, feed))
         return self._score(OnnxRuntimeExecutor().open(graph, self._outputs))
+
+    @property
+    def allowed(self) -> float:
+        """Points that the metric may drop."""
+        return math.inf if self.max_drop is None else self.max_drop
+
+    def drop(self, graph: Graph) -> float:
+        """Points by which a float, quantized or integer graph is worse than the one loaded."""
+        if self.before is None:
+            self.before = self.measure(self.loaded)
+        return metric(self.name).drop(self.before, self.measure(graph))
 
     def verdict(self, directory: Path, folded: Graph, target: Target, ledger: list[Facts]) -> Facts:
         """The metrics of the compiled code (for other machines: the reference) and of the float."""

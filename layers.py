@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from .ir.graph import Graph, Node, Value
 from .ir.ops.encoding import Decode
-from .ir.ops.integer import IntegerOp
+from .ir.ops.integer import IntegerOp, QConv, QMatMul
 from .ir.ops.quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
 from .ir.types import Array
 from .metrics import Sqnr
+from .passes.codes import greatest_code
 from .passes.context import Context
-from .passes.measure import node_macs
+from .passes.measure import code_bits, node_macs
 
 MOVES = frozenset({
     "Cast", "Concat", "Decode", "Dequantize", "Encode", "Expand", "Flatten", "Gather", "Identity",
@@ -100,6 +101,7 @@ def _record(node: Node, folded: Graph, context: Context, stays: bool) -> dict[st
         "precision": formats or "float" if stays else "int8",
         "macs": node_macs(node),
     }
+    record |= {} if stays else _bits(name, folded)
     if (seen := context.ranges.get(name)) is not None:
         record |= {"low": seen.least, "high": seen.greatest}
     for value in (f"{name}.q", name):
@@ -110,6 +112,19 @@ def _record(node: Node, folded: Graph, context: Context, stays: bool) -> dict[st
     if stays and not formats:
         record["reason"] = context.why_float.get(node.name, "")
     return record
+
+
+def _bits(name: str, folded: Graph) -> dict[str, object]:
+    """Bits of what an integer layer multiplies: its input's codes, and its weights."""
+    values = [folded[v] for v in (f"{name}.q", name) if v in folded]
+    maker = values[0].producer if values else None
+    if maker is None or not isinstance(maker.op, QConv | QMatMul):
+        return {}
+    x, w = maker.operands[:2]
+    if not x.type.dtype.startswith("uint"):
+        return {}
+    found: dict[str, object] = {"activation_bits": greatest_code(x).bit_length()}
+    return found if w.data is None else {**found, "weight_bits": code_bits(w.data)}
 
 
 def _formats(name: str, folded: Graph) -> str:

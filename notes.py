@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .job import Job
+from .passes.ledger import Row
 from .passes.recipe import Recipe, default_recipe
 from .report import Facts
 from .targets import Target, missing_features
@@ -21,6 +24,18 @@ def notes_on_recipe(job: Job, recipe: Recipe) -> list[str]:
             f"quantized at run time (recipe {recipe.name!r}). Give --calib DATA for static ones."
         ]
     return []
+
+
+def notes_on_bits(ledger: Sequence[Row]) -> list[str]:
+    """What was tried to keep an accuracy, and whether it is kept."""
+    found = [row.statistics for row in ledger if "tried" in row.statistics]
+    return [
+        f"The accuracy is {facts['accuracy']} (a drop of {facts['drop']} points, "
+        f"{facts['allowed']} allowed) with {facts.get('weights_bits', 8)} bits a weight and "
+        f"{facts.get('activations_bits', 8)} an activation on average, {facts['float']} layers "
+        f"left in float. Tried: {facts['tried']}."
+        for facts in found
+    ]
 
 
 def notes_on_code(manifest: Facts, target: Target) -> list[str]:

@@ -22,7 +22,8 @@ class Report:
 
     ``ledger``: rows under the keys of ``--json``.  ``layers``: one each, with ``name``, ``op``,
     ``precision`` (``int8`` or ``float``), and where known ``low``, ``high``, ``scale``,
-    ``zero_point``, ``sqnr_db``, ``macs``, ``reason`` (why it is float).  ``check``: the generated
+    ``zero_point``, ``sqnr_db``, ``macs``, ``weight_bits`` and ``activation_bits`` (of the codes
+    that a layer multiplies), ``reason`` (why it is float).  ``check``: the generated
     code against the reference (``samples``, ``values``, ``differing``).  ``evaluation``:
     ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``tuning``: the
     ``database``, and how many of the ``workloads`` are ``recorded`` there.  ``notes``: sentences

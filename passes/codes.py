@@ -25,7 +25,7 @@ class Codes:
     @property
     def top(self) -> int:
         """The greatest code that can occur: 15 for 4 bits, though they are stored as uint8."""
-        return _greatest(self.value)
+        return greatest_code(self.value)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def codes_of(value: Value | None) -> Codes | None:
     return Codes(q, node.op.scale[0], node.op.zero_point[0])
 
 
-def _greatest(codes: Value) -> int:
+def greatest_code(codes: Value) -> int:
     """A bound on codes by who made them, through ops that only move or mix them."""
     maker = codes.producer
     op = None if maker is None else maker.op
@@ -86,7 +86,7 @@ def _greatest(codes: Value) -> int:
     if maker is not None and isinstance(op, QTable):
         return int(np.max(np.asarray(maker.operands[1].data)))
     if maker is not None and (isinstance(op, QResize) or maker.op.name in MOVERS):
-        return max(_greatest(v) for v in maker.operands if v.type.dtype == codes.type.dtype)
+        return max(greatest_code(v) for v in maker.operands if v.type.dtype == codes.type.dtype)
     return int(np.iinfo(codes.type.dtype).max)
 
 

@@ -92,6 +92,25 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
+class Widths:
+    """Bits by the names of layers (their weights) and of activations; others have a default."""
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    activations: Mapping[str, int] = field(default_factory=dict)
+
+
+class Accuracy(Protocol):
+    """How much a network may lose; ``api`` injects one where somebody has said so."""
+
+    @property
+    def allowed(self) -> float:
+        """Points that the metric may drop."""
+
+    def drop(self, graph: Graph) -> float:
+        """Points by which a float, quantized or integer graph is worse than the one loaded."""
+
+
+@dataclass(frozen=True)
 class Pruned:
     """A group of coupled channels, called by its first weight: how many there were and stay."""
 
@@ -124,7 +143,8 @@ class Context:
     metric; ``keep_float`` are name patterns of layers that stay float; ``samples`` feeds serve to
     measure the error of a pass; ``after`` are the passes that follow the one that runs.
     ``rotated`` are axes of weights (name, number) along which channels were mixed: what is known of
-    single channels there is gone, and they are left in their order.
+    single channels there is gone, and they are left in their order.  ``accuracy``: a budget that
+    ``allocate-bits`` is to meet; ``widths``: what it has decided.
     """
 
     target: object = "host"
@@ -146,6 +166,8 @@ class Context:
     equalized: list[Equalized] = field(default_factory=list)
     after: Sequence[Pass] = ()
     rotated: set[tuple[str, int]] = field(default_factory=set)
+    accuracy: Accuracy | None = None
+    widths: Widths = field(default_factory=Widths)
 
     @property
     def kept(self) -> Kept:

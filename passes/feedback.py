@@ -12,11 +12,11 @@ less the shortcut, are ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph
 from ..ir.types import Array
 from .context import Context, Feed
 from .fit import WIDEST, Fit, Walk
@@ -30,7 +30,7 @@ SHARES = np.linspace(0.4, 1.0, 25)
 
 
 def with_feedback(
-    real: Graph, coded: Graph, wanted: Sequence[Node], how: WeightCodes, context: Context,
+    real: Graph, coded: Graph, wanted: Mapping[str, WeightCodes], context: Context,
     feeds: Sequence[Feed],
 ) -> dict[str, Rounded]:  # fmt: skip
     """The layers ``wanted`` of ``coded``, whose activations are codes, by their results' names.
@@ -40,17 +40,19 @@ def with_feedback(
     """
     changed = coded.copy()
     both = Walk(real, changed, context, feeds)
-    layers = [x for x in map(Linear.of, changed.nodes) if x is not None and _fits(x, how)]
-    names = {n.output.name for n in wanted}
-    layers = [x for x in layers if x.node.output.name in names]
+    layers = [
+        x for x in map(Linear.of, changed.nodes)
+        if x is not None and (how := wanted.get(x.node.output.name)) is not None
+        and _fits(x, how)
+    ]  # fmt: skip
     if context.progress is not None:
         context.progress.start("round weights", len(layers))
     found = {}
     for layer in layers:
-        fit = Fit.of(changed, layer)
+        fit, name = Fit.of(changed, layer), layer.node.output.name
         for x, y in both.at(fit):
             fit.add(x, y)
-        found[layer.node.output.name] = made = _rounded(fit, how)
+        found[name] = made = _rounded(fit, wanted[name])
         layer.set(changed, made.real, made.bias)
         both.advance(layer.node)
         if context.progress is not None:

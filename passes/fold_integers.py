@@ -76,9 +76,10 @@ def fold_quantize(graph: Graph, root: Node) -> Value | None:
     node = value.producer
     if node is None:
         return None
-    clamped = units != Units.of(root.op)
     if node.op.name in MOVERS:
-        return None if clamped else _move(graph, node, units, root)
+        if units != Units.of(root.op) and not _clamps_before(node, units):
+            return None
+        return _move(graph, node, value, units, root)
     made = _compute(graph, node, value, units, root)
     return made if made is not None else _table(graph, root)
 
@@ -136,12 +137,12 @@ def _fused_sum(graph: Graph, node: Node, units: Units, root: Node) -> Value | No
     return None
 
 
-def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
-    """A node that only moves elements does so with codes."""
+def _move(graph: Graph, node: Node, value: Value, units: Units, root: Node) -> Value | None:
+    """``value`` of a node that only moves elements, which does so with codes."""
     data = node.operands if node.op.name == "Concat" else node.operands[:1]
     moved = []
-    for value in data:
-        codes = codes_of(value)
+    for each in data:
+        codes = codes_of(each)
         if codes is None:
             return None
         moved.append(_requantize(graph, codes, units, root))
@@ -153,7 +154,12 @@ def _move(graph: Graph, node: Node, units: Units, root: Node) -> Value | None:
     rest = node.inputs[len(data) :]
     made = graph.add(op, [*moved, *rest], origin=node.provenance, before=root,
                      names=[f"{v.name}.q" for v in node.outputs])  # fmt: skip
-    return made.outputs[node.outputs.index(root.operands[0])]
+    return made.outputs[node.outputs.index(value)]
+
+
+def _clamps_before(node: Node, units: Units) -> bool:
+    """Whether a clamp may as well come before a mover: what is mixed, or padded with, is inside."""
+    return not interpolates(node) and units.low <= units.zero <= units.high
 
 
 def _requantize(graph: Graph, codes: Codes, units: Units, root: Node) -> Value:

@@ -11,8 +11,9 @@ sum -> clamp) carry no codes of their own: the accumulator goes through.  The ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -74,8 +75,13 @@ class Plan:
         self.group[self.find(a)] = self.find(b)
 
 
-def plan(graph: Graph, kept: Kept = KEEP_NOTHING, activation_bits: int = 8) -> Plan:
-    """Decide what becomes codes; see the module's documentation."""
+def plan(
+    graph: Graph,
+    kept: Kept = KEEP_NOTHING,
+    activation_bits: int = 8,
+    chosen: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
+    """Decide what becomes codes; ``chosen``: bits by name, instead of ``activation_bits``."""
     out = Plan()
     roles = {id(n): role(n, kept) for n in graph.nodes}
     roles.update(dict.fromkeys(_before_codes(graph, roles), "float: codes begin after it"))
@@ -93,7 +99,7 @@ def plan(graph: Graph, kept: Kept = KEEP_NOTHING, activation_bits: int = 8) -> P
             _tie(graph, node, out)
         elif not roles[id(node)].startswith("float") and not _takes_part(node, out):
             out.why_float.setdefault(node.name, "nothing integer follows it")
-    _narrow(graph, activation_bits, out)
+    _narrow(graph, activation_bits, chosen, out)
     return out
 
 
@@ -346,12 +352,16 @@ def _tie(graph: Graph, node: Node, out: Plan) -> None:
             out.tie(value.name, first)
 
 
-def _narrow(graph: Graph, bits: int, out: Plan) -> None:
-    """Give 8-bit codes ``bits``, save those that share a scale with one of the graph's inputs."""
+def _narrow(graph: Graph, bits: int, chosen: Mapping[str, int], out: Plan) -> None:
+    """Give 8-bit codes their bits, save those that share a scale with one of the graph's inputs.
+
+    What shares a scale has the most bits that are chosen for one of them.
+    """
     inputs = {out.find(v.name) for v in graph.inputs}
-    for name, known in out.bits.items():
-        if known == 8 and out.find(name) not in inputs:
-            out.bits[name] = bits
+    for root, members in out.members().items():
+        if root not in inputs and out.bits[members[0]] == 8:
+            own = max((chosen[m] for m in members if m in chosen), default=bits)
+            out.bits.update(dict.fromkeys(members, own))
 
 
 def _made_for(graph: Graph, value: Value) -> bool:

@@ -15,6 +15,7 @@ Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficie
 Integer-Arithmetic-Only Inference", 2018, sections 2 and 3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
@@ -48,7 +49,7 @@ class QuantizeStatic(Pass):
     the first ``samples`` of the calibration data; ``order`` of its columns: ``natural``,
     ``activation``, ``sensitivity``, or the ``best`` for every output.  ``bias_samples``: correct
     biases by what this many samples of the calibration data show (0: do not; below 4 nothing is).
-    Establishes ``quantized``.
+    Where ``allocate-bits`` has decided on bits, these count.  Establishes ``quantized``.
     """
 
     name: ClassVar[str] = "quantize"
@@ -84,7 +85,7 @@ class QuantizeStatic(Pass):
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
         real = graph.copy()
-        decided = plan(graph, context.kept, self.activation_bits)
+        decided = plan(graph, context.kept, self.activation_bits, context.widths.activations)
         context.why_float.update(decided.why_float)
         scales = choose_scales(graph, decided, context)
         anchors = [n for n in graph.nodes if role(n, context.kept) == "anchor"]
@@ -108,22 +109,33 @@ class QuantizeStatic(Pass):
 
     def _round(self, real: Graph, graph: Graph, layers: list[Node], context: Context) -> None:
         """Replace the weights of ``layers`` by integers."""
-        how = self._codes
+        hows = {
+            n.output.name: replace(
+                self._codes, bits=context.widths.weights.get(n.name, self.weight_bits)
+            )
+            for n in layers
+        }
         found: dict[str, Rounded] = {}
         if self.rounding == "feedback" and context.calibration is not None:
             feeds = list(islice(context.calibration, self.samples))
-            found = with_feedback(real, graph, layers, how, context, feeds)
+            found = with_feedback(real, graph, hows, context, feeds)
         for node in layers:
             name, unit = node.output.name, input_scale(node)
+            how = hows[name]
             moments = context.moments.pop(name, None)
             made = found[name] if name in found else rounded(Linear(node), unit, how, moments)
             made.write(graph, node, unit)
 
 
+def coder_in(passes: Sequence[Pass]) -> QuantizeStatic | None:
+    """The first of ``passes`` that quantizes by calibrated ranges."""
+    return next((p for p in passes if isinstance(p, QuantizeStatic)), None)
+
+
 def choose_scales(graph: Graph, decided: Plan, context: Context) -> dict[str, Scale]:
     """Scale and zero point per value: one for each group, over the union of its members' ranges."""
     spans = {
-        root: _Span.of([_range(graph[name], context, decided.bits[name]) for name in names])
+        root: _Span.of([calibrated(graph[name], context, decided.bits[name]) for name in names])
         for root, names in decided.members().items()
     }
     for operand, result in decided.joints:
@@ -189,7 +201,8 @@ def insert_codes(graph: Graph, value: Value, bits: int, scale: Scale) -> Value:
     return d.output
 
 
-def _range(value: Value, context: Context, bits: int) -> tuple[float, float]:
+def calibrated(value: Value, context: Context, bits: int) -> tuple[float, float]:
+    """The range for codes of ``bits``; ``PassError`` for a value that calibration did not see."""
     if value.data is not None:
         return float(value.data.min(initial=0.0)), float(value.data.max(initial=0.0))
     found = context.ranges.get(value.name)

@@ -17,7 +17,7 @@ from ..ir.graph import Graph, Node
 from ..ir.types import Array
 from .context import Context, Feed
 from .plan import role
-from .quantize import QuantizeStatic
+from .quantize import QuantizeStatic, coder_in
 
 
 def loud_products(graph: Graph, context: Context, share: float) -> dict[str, str]:
@@ -47,6 +47,7 @@ class _Trial:
     def __init__(self, graph: Graph, context: Context, layers: Sequence[Node]) -> None:
         self._graph, self._context = graph, context
         self._layers = [n.name for n in layers]
+        self._coder = coder_in(context.after) or QuantizeStatic()
         self._feeds = context.probes(graph)
         self._real = _outputs(graph, context, self._feeds)
 
@@ -61,7 +62,7 @@ class _Trial:
             chosen_float={**self._context.chosen_float, **others},
         )
         trial = self._graph.copy()
-        QuantizeStatic().draft().apply(trial, quiet)
+        self._coder.draft().apply(trial, quiet)
         found = _outputs(trial, self._context, self._feeds)
         return sum(map(_relative, self._real, found))
 

@@ -10,6 +10,7 @@ from .base import Pass
 
 PASSES: dict[str, str] = {
     "adopt-codes": "adopt_codes:AdoptCodes",
+    "allocate-bits": "allocate_bits:AllocateBits",
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
     "choose-precision": "choose_precision:ChoosePrecision",

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graphs import Builder
 from onnx import TensorProto, helper, numpy_helper
 
 import qc
 from qc import api, scoring
+from qc.backends.qdq.writer import to_onnx
 from qc.data import Dataset, specs_of
 from qc.ir.errors import (
     ContractError,
@@ -20,6 +22,7 @@ from qc.ir.errors import (
     QcError,
     TargetError,
 )
+from qc.ir.types import TensorType
 from qc.loading import check_weights, load_concrete
 from qc.models import open_artifact, open_reference
 
@@ -94,6 +97,19 @@ def test_the_portable_export_compiles_to_the_same_code(out: Path, place: Path) -
     for x in data[:4]:
         want, got = (one.run({"x": x[None]})["y"] for one in (ours, theirs))
         np.testing.assert_array_equal(got, want)
+
+
+def test_inputs_without_axes_stay_arrays(tmp_path: Path) -> None:
+    b = Builder((1, 4))
+    factor = b.graph.input("factor", TensorType("float32", ()))
+    b.done(b.op("Mul", b.linear(b.x, 3), factor))
+    feeds = [{**feed, "factor": np.array(2.0, np.float32)} for feed in b.feeds(4)]
+    onnx.save(to_onnx(b.graph), tmp_path / "m.onnx")
+    report = api.compile_to_directory(
+        api.Job(tmp_path / "m.onnx", calibration=feeds), tmp_path / "out"
+    )
+    assert report.check is not None
+    assert report.check["samples"] == 1
 
 
 def test_code_that_says_something_else_is_not_kept(

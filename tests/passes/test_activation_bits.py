@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from graphs import Builder, residual_net
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
+from qc.backends.qdq.writer import to_onnx
 from qc.ir import Graph, evaluate
 from qc.ir.errors import PreconditionError
 from qc.ir.ops.quantize import Quantize
+from qc.loading import load_concrete
 from qc.passes import Canonicalize, Context, PassManager, QuantizeStatic
 from qc.passes.measure import sqnr_db
 from qc.passes.plan import plan
@@ -71,6 +76,22 @@ def test_standard_onnx_says_the_same() -> None:
     run = OnnxRuntimeExecutor().open(quantized, ["prob"])
     for feed in b.feeds(4):
         np.testing.assert_allclose(run(feed)["prob"], evaluate(quantized, feed)["prob"], atol=1e-6)
+
+
+def test_the_export_compiles_to_the_same_integers(tmp_path: Path) -> None:
+    """Its clamps in front of QuantizeLinear are the bounds again, behind ops that only move too."""
+    b = Builder((1, 4, 8, 8))
+    x = b.op("MaxPool", b.op("Relu", b.conv(b.x, 8)), kernel=(2, 2), strides=(2, 2))
+    padded = b.op("Pad", x, pads=(0, 2, 0, 0, 0, 2, 0, 0))
+    b.done(b.conv(padded, 5))
+    quantized, integer = compressed(b, 4)
+    onnx.save(to_onnx(quantized), tmp_path / "m.onnx")
+    loaded = load_concrete(tmp_path / "m.onnx", {}, lambda specs: {})
+    again, ledger = PassManager(load_recipe("quantized").passes).run(loaded, Context())
+    assert ledger.rows[-1].statistics["float_nodes"] == 0
+    for feed in b.feeds(3):
+        (want,), (got,) = (evaluate(g, feed).values() for g in (integer, again))
+        np.testing.assert_array_equal(got, want)
 
 
 def test_inputs_keep_8_bits_and_endings_16() -> None:

@@ -11,7 +11,7 @@ from qc.ir.errors import PreconditionError
 from qc.passes import Calibrate, Canonicalize, Context, FoldIntegers, PassManager, QuantizeStatic
 from qc.passes.choose_precision import ChoosePrecision
 from qc.passes.plan import plan
-from qc.passes.sensitivity import loud_products
+from qc.passes.sensitivity import _Trial, loud_products
 
 
 def attention(b: Builder, spread: float) -> Value:
@@ -78,6 +78,18 @@ def test_a_network_without_such_products_is_not_run() -> None:
     graph = b.done(b.conv(b.x, 4))
     nothing: list[dict[str, np.ndarray]] = []
     assert loud_products(graph, Context(calibration=nothing), 1.0) == {}
+
+
+def test_noise_is_that_of_the_bits_that_follow() -> None:
+    b = Builder((6, 8))
+    context = Context(calibration=b.feeds(6))
+    graph, _ = PassManager([Canonicalize(), Calibrate()]).run(b.done(attention(b, 1.0)), context)
+    nodes = [n for n in graph.nodes if n.op.name == "MatMul"]
+    found = []
+    for bits in (8, 4):
+        context.after = [QuantizeStatic(activation_bits=bits)]
+        found.append(_Trial(graph, context, nodes).noise({n.name for n in nodes}))
+    assert 30 * found[0] < found[1]
 
 
 def test_the_trial_leaves_graph_and_context_alone() -> None:

@@ -1,0 +1,124 @@
+"""``allocate-bits``: which layers' weights and which activations get more bits than others.
+
+Every layer's weights, and all activations that share a scale, are a *site*.  The noise at the
+outputs is measured for each site alone, for every number of bits; the noises of sites nearly add
+up.  Within a budget the bits of least noise are then found exactly::
+
+    minimize   sum of noise(site, bits)
+    subject to sum of size(site) * bits <= budget
+
+Where an accuracy is to be kept (``--max-drop``), the budget is the least that keeps it, found by
+trying (``bits.meet``); if 8 bits everywhere do not, layers stay float, the worst ones first.
+
+Comes before ``quantize``, which obeys.  Does not handle: operands of 16 bits, budgets of time
+(codes of all widths have the same kernels).  Sources: Dong et al., "HAWQ-V2", 2020 (bits by
+sensitivities that add up); Xu et al., "Efficient Joint Optimization of Layer-Adaptive Weight
+Pruning in Deep Neural Networks", 2023 (measured curves, and the program that allocates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.errors import PassError, PreconditionError
+from ..ir.graph import Graph
+from .base import Kind, Pass, Statistics
+from .bits.curves import curves
+from .bits.knapsack import allocate
+from .bits.meet import meet
+from .bits.sites import ACTIVATIONS, WEIGHTS, Site, sites_of, widths_of
+from .context import Context
+from .plan import plan
+from .quantize import coder_in
+
+
+@dataclass(frozen=True)
+class AllocateBits(Pass):
+    """Decide on bits for ``quantize``; see the module's documentation.
+
+    ``weights``, ``activations``: how many bits a weight, an activation may have on average; what is
+    not given stays as ``quantize`` says.  Without either, and without an accuracy to keep, nothing
+    is decided.  ``candidates``: the numbers of bits to choose from; ``samples``: of the calibration
+    data, to measure on.
+    """
+
+    name: ClassVar[str] = "allocate-bits"
+    kind: ClassVar[Kind] = Kind.ANALYSIS
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical", "calibrated"})
+
+    weights: float | None = None
+    activations: float | None = None
+    candidates: str = "2 3 4 5 6 8"
+    samples: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what are no bits."""
+        if not self._bits or not all(2 <= b <= 8 for b in self._bits):
+            raise PreconditionError(
+                f"{self.name}.candidates = {self.candidates!r} must be numbers from 2 to 8"
+            )
+        for key in (WEIGHTS, ACTIVATIONS):
+            mean = getattr(self, key)
+            if mean is not None and mean < min(self._bits):
+                raise PreconditionError(
+                    f"{self.name}.{key} = {mean:g} cannot be met with candidates "
+                    f"{self.candidates!r}: the least is {min(self._bits)}"
+                )
+        if self.samples < 1:
+            raise PreconditionError(f"{self.name}.samples = {self.samples} must be above zero")
+
+    def draft(self) -> None:
+        """Nothing: codes of all widths have the same kernels."""
+
+    @property
+    def _bits(self) -> list[int]:
+        words = self.candidates.replace(",", " ").split()
+        return sorted({int(w) for w in words}) if all(w.isdigit() for w in words) else []
+
+    def apply(self, graph: Graph, context: Context) -> Statistics:
+        """Fill ``context.widths``, and ``context.chosen_float`` where 8 bits are not enough."""
+        coder = coder_in(context.after)
+        if coder is None:
+            raise PassError(f"{self.name} decides for quantize, which does not follow it")
+        decided = plan(graph, context.kept, coder.activation_bits)
+        sites = sites_of(graph, decided, context.kept)
+        bits = [coder.weight_bits if s.kind == WEIGHTS else coder.activation_bits for s in sites]
+        for kind, mean in ((WEIGHTS, self.weights), (ACTIVATIONS, self.activations)):
+            some = [i for i, s in enumerate(sites) if s.kind == kind]
+            if mean is not None and some:
+                own = self._within(mean, [sites[i] for i in some], graph, context)
+                for i, n in zip(some, own, strict=True):
+                    bits[i] = n
+        facts: Statistics = {}
+        if context.accuracy is not None and sites:
+            bits, facts = meet(graph, context, coder, sites, bits, self._bits, self.samples)
+        elif self.weights is None and self.activations is None:
+            return {"rewrites": 0, "decided": "nothing: there is no budget"}
+        context.widths = widths_of(sites, bits)
+        return {"rewrites": 0, **means(sites, bits), **facts}
+
+    def _within(
+        self, mean: float, sites: Sequence[Site], graph: Graph, context: Context
+    ) -> list[int]:
+        """Bits of sites of one kind, so many on average."""
+        found = curves(graph, context, sites, self._bits, self.samples)
+        sizes = np.array([s.size for s in sites], float)
+        costs = [size * np.array(self._bits, float) for size in sizes]
+        chosen = allocate(costs, found, mean * float(sizes.sum()))
+        assert chosen is not None
+        return [self._bits[k] for k in chosen]
+
+
+def means(sites: Sequence[Site], bits: Sequence[int]) -> dict[str, int | float | str]:
+    """The mean bits of a weight and of an activation."""
+    out: dict[str, int | float | str] = {}
+    for kind in (WEIGHTS, ACTIVATIONS):
+        pairs = [(s.size, b) for s, b in zip(sites, bits, strict=True) if s.kind == kind]
+        if pairs:
+            total = sum(size for size, _ in pairs)
+            out[f"{kind}_bits"] = round(sum(size * b for size, b in pairs) / total, 3)
+    return out
