@@ -13,6 +13,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from . import scoring
 from .columns import columns
 from .costs import TargetCost
@@ -306,10 +308,8 @@ def _check_code(
     from .backends.codegen.artifact import Artifact
 
     progress.start("check code")
-    feed = {
-        v.name: prepared.context.probes(graph)[0][v.name][(..., *map(slice, v.shape))]
-        for v in graph.inputs
-    }
+    probe = prepared.context.probes(graph)[0]
+    feed = {v.name: np.asarray(probe[v.name][tuple(map(slice, v.shape))]) for v in graph.inputs}
     found = scoring.Difference()
     found.update(Artifact.load(directory).run(feed), evaluate(graph, feed))
     rows = [row.as_json() for row in prepared.ledger.rows]
