@@ -375,6 +375,7 @@ def _report(job: Job, prepared: Prepared, target: Target) -> Report:
             stages.real, stages.quantized, stages.folded, context, prepared.ledger.layers
         ),
         pruned=[asdict(p) for p in context.pruned],
+        equalized=[asdict(e) for e in context.equalized],
     )
 
 

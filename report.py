@@ -28,6 +28,8 @@ class Report:
     ``metric``, ``samples``, ``float``, ``compiled``, ``drop``, ``max_drop``.  ``tuning``: the
     ``database``, and how many of the ``workloads`` are ``recorded`` there.  ``notes``: sentences
     for the user.  ``pruned``: groups of channels, each with ``group``, ``channels``, ``kept``.
+    ``equalized``: sites, each with ``site``, ``solver``, ``channels``, ``readers``, ``before`` and
+    ``after`` (the readers' measured error over their variance, or null).
     """
 
     artifact: str
@@ -49,6 +51,7 @@ class Report:
     ledger: list[Facts] = field(default_factory=list)
     layers: list[Facts] = field(default_factory=list)
     pruned: list[Facts] = field(default_factory=list)
+    equalized: list[Facts] = field(default_factory=list)
 
     def as_json(self) -> Facts:
         """Plain data; numbers that JSON cannot hold become null."""

@@ -119,6 +119,22 @@ class Pruned:
     kept: int
 
 
+@dataclass(frozen=True)
+class Equalized:
+    """A site of channels, called by the first value that makes them, and the solver it was given.
+
+    ``readers``: the layers that read them.  ``before`` and ``after``: their measured error over
+    their variance with codes, added up; None where there was no data.
+    """
+
+    site: str
+    solver: str
+    channels: int
+    readers: list[str]
+    before: float | None
+    after: float | None
+
+
 @dataclass
 class Context:
     """Options and services for passes.
@@ -147,6 +163,7 @@ class Context:
     why_float: dict[str, str] = field(default_factory=dict)
     chosen_float: dict[str, str] = field(default_factory=dict)
     pruned: list[Pruned] = field(default_factory=list)
+    equalized: list[Equalized] = field(default_factory=list)
     after: Sequence[Pass] = ()
     rotated: set[tuple[str, int]] = field(default_factory=set)
     accuracy: Accuracy | None = None

@@ -1,62 +1,57 @@
 """``equalize``: scale channels between layers so that one scale per tensor suits them all.
 
 A channel that reaches eight times as far as the others leaves those 5 of their 8 bits.  Where
-nothing but homogeneous ops lies between layers, the producers' rows are divided by a factor per
-channel and the readers' columns multiplied by it, which changes nothing in real numbers.  ::
+nothing but homogeneous ops lies between layers, what makes the channels is divided by a factor per
+channel and the readers' columns multiplied by it, which changes nothing in real numbers; what all
+readers' biases can give back is taken off first.  ::
 
     %a = Conv(%x, W, b)  ->  %y = Conv(Relu(%a), V)
     =>
     %a = Conv(%x, W / s, b / s)  ->  %y = Conv(Relu(%a), V * s)
 
+    %a = LayerNormalization(%x, g, b)  ->  %y = Gemm(%a, V, c)
+    =>
+    %a = LayerNormalization(%x, g / s, (b - z) / s)  ->  %y = Gemm(%a, V * s, c + V z)
+
 Behind an op that stays float (``FLOAT``) a product takes the place of the rows.
 
-The factors minimize the predicted error of the readers' results, relative to their power:
-rounding of activations (one step per tensor, times the squared weights) plus rounding of weights
-(one step per output channel, times the variance of the inputs).  Depthwise readers absorb factors
-for free; for others ``s = range**a / weight**b`` is searched over ``a`` and ``b``, channels of the
-same producers together, and where tensors are joined a common factor too.  Layers whose weights
+Solvers say which factors and shifts (``passes/equalizing``).  Diagonals do not compose: the last
+one on a site is all that is left of several, so every site has one, the solver of least error of
+its readers' results, measured on calibration data with the codes that follow.  Layers whose weights
 lie on a grid keep it.
 
-Sources: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
-2019, section 4.1 (the rewrite); Xiao et al., "SmoothQuant", 2023, section 4 (the exponent).
+Does not handle: heads of values behind an attention (a factor per head times one per channel),
+queries and keys, weights that several layers share with unlike powers (packed q, k and v).
+Sources: see the solvers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..ir.errors import DataError, PreconditionError, nearest
 from ..ir.graph import Graph
 from ..ir.ops.elementwise import Mul
 from ..ir.types import Array
 from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
-from .context import Context
+from .context import Context, Equalized
+from .equalizing.choice import Chosen, solve_all
+from .equalizing.network import Network
+from .equalizing.precision import Precision
+from .equalizing.solvers import SOLVERS
 from .grid import grid_step
-from .layer_scales import PINNED, LayerScales
+from .layer_scales import LayerScales
 from .linear import Linear
-from .streaming import ChannelStatistics, stream
 
-EXPONENTS = np.linspace(0.0, 0.5, 6)
-"""Up to the square root: ranges made fully equal would leave no channel any room for values that
-lie beyond the calibrated ones."""
+log = logging.getLogger(__name__)
 
-JOINT = 2.0 ** np.arange(-3.0, 3.5, 0.5)
-SWEEPS = 2
-LEAST = 1 / 32
-"""No channel is taken to reach less than this share of the widest; calibration may miss much."""
-
-STEPS, WEIGHT_STEPS = 255, 127
-
-COHERENCE = 4.0
-"""Errors of weights move whole maps, errors of codes average out: what the former weigh more."""
-
-WORTH = 1 - 1e-3
-"""Share of the predicted error that other factors must stay below to be taken."""
-
+BEST = "best"
 
 FLOAT = frozenset({"SelectiveScan"})
 """Ops without an integer form that end in float anyway: a product behind them costs next to
@@ -67,40 +62,99 @@ nothing, and takes up factors of their last axis."""
 class Equalize(Pass):
     """Equalize ranges of channels; see the module's documentation.  Establishes ``equalized``.
 
-    Raises ``DataError`` without calibration data: ranges guessed from noise or from the weights
-    alone made some networks of the zoo worse.
+    ``solvers``: names separated by commas, of which every site gets the best, or ``best``: all of
+    them, without calibration data those that need none.  ``DataError`` where one that is asked for
+    by name needs data that is not there, or where a value is not finite.
     """
+
+    solvers: str = BEST
 
     name: ClassVar[str] = "equalize"
     kind: ClassVar[Kind] = Kind.EXACT
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
     establishes: ClassVar[frozenset[str]] = frozenset({"equalized"})
 
+    def __post_init__(self) -> None:
+        """Refuse names of no solver."""
+        for name in self._asked():
+            if name not in SOLVERS:
+                raise PreconditionError(
+                    f"{self.name} has no solver {name!r}; {nearest(name, [BEST, *SOLVERS])}"
+                )
+
     def draft(self) -> None:
         """Nothing: it leaves shapes alone."""
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
-        """Solve for all classes of channels, then rewrite the layers."""
+        """Solve for all sites, then rewrite the layers."""
+        names, note = self._usable(context)
         work = graph.copy()
         untie(work)
         products = _add_products(work)
         free = LayerScales(work, on_grid, products)
-        layers = [x for x in map(Linear.of, work.nodes) if x is not None]
-        readers = [x for x in layers if free.inputs[x.node.output.name].any()]
-        if not readers:
+        network = Network.of(free, Precision.of(context.after))
+        if not network.readers:
             return {"rewrites": 0, "channels": 0}
-        seen = {x.node.operands[0].name: ChannelStatistics(x.axis) for x in readers}
-        stream(work, context, list(seen.items()), "equalize")
-        factors, gain = solve(free, [_Reader.of(x, free, seen) for x in readers])
-        scaled = free.applied(factors)
-        changed = _drop_ones(scaled, products)
-        tie(scaled)
-        graph.become(scaled)
+        if context.calibration is not None:
+            network.observe(work, context)
+        chosen = solve_all(network, names)
+        scale, shift = network.state.scale, network.state.shift
+        changed = free.applied(scale, shift)
+        grown = _drop_ones(changed, products)
+        tie(changed)
+        graph.become(changed)
+        context.equalized = [_facts(one) for one in chosen]
+        moved = (scale != 1) | (shift != 0)
+        layers = [x for x in map(Linear.of, work.nodes) if x is not None]
         return {
-            "rewrites": changed + sum(_changes(free, layer, factors) for layer in layers),
-            "channels": int((factors != 1).sum()),
-            "gain_db": round(gain, 2),
+            "rewrites": grown + sum(_changes(free, layer, moved) for layer in layers),
+            "channels": int(moved.sum()),
+            "shifted": int((shift != 0).sum()),
+            **_gain(chosen),
+            **note,
         }
+
+    def _asked(self) -> list[str]:
+        """The solvers asked for by name; none for ``best``."""
+        names = [name.strip() for name in self.solvers.split(",")]
+        return [] if names == [BEST] else names
+
+    def _usable(self, context: Context) -> tuple[list[str], dict[str, str]]:
+        """The solvers to run, and what there is to say about it."""
+        names = self._asked() or list(SOLVERS)
+        if context.calibration is not None:
+            return names, {}
+        hungry = [name for name in names if SOLVERS[name].needs_data]
+        if hungry and self._asked():
+            free = ", ".join(n for n in SOLVERS if not SOLVERS[n].needs_data)
+            raise DataError(
+                f"solver {hungry[0]!r} needs calibration data; give --calib DATA, or take a "
+                f"solver that needs none ({free})"
+            )
+        left = [name for name in names if name not in hungry]
+        if hungry:
+            log.warning("equalize: no calibration data, so by weights alone (%s)", ", ".join(left))
+            return left, {"without_data": ", ".join(left)}
+        return left, {}
+
+
+def _gain(chosen: Sequence[Chosen]) -> dict[str, float]:
+    """How far the measured errors of all sites fall together, in dB."""
+    before = sum(one.before for one in chosen if one.before is not None)
+    after = sum(one.after for one in chosen if one.after is not None)
+    measured = before > 0 and after > 0
+    return {"gain_db": round(float(10 * np.log10(before / after)), 2)} if measured else {}
+
+
+def _facts(one: Chosen) -> Equalized:
+    return Equalized(
+        one.site.name,
+        one.solver,
+        len(one.site.channels),
+        [r.name for r in one.site.readers],
+        one.before,
+        one.after,
+    )
 
 
 def on_grid(layer: Linear) -> bool:
@@ -108,10 +162,10 @@ def on_grid(layer: Linear) -> bool:
     return grid_step(layer.weights()) is not None
 
 
-def _changes(free: LayerScales, layer: Linear, factors: Array) -> bool:
-    """Whether a layer's rows are divided or its columns multiplied."""
+def _changes(free: LayerScales, layer: Linear, moved: Array) -> bool:
+    """Whether a layer's rows or columns change."""
     name = layer.node.output.name
-    return bool((factors[free.outputs[name]] != 1).any() or (factors[free.inputs[name]] != 1).any())
+    return bool(moved[free.outputs[name]].any() or moved[free.inputs[name]].any())
 
 
 def _add_products(graph: Graph) -> list[str]:
@@ -144,107 +198,3 @@ def _drop_ones(graph: Graph, products: list[str]) -> int:
             changed += 1
     graph.prune()
     return changed
-
-
-@dataclass
-class _Reader:
-    """What one layer's error depends on; arrays per input channel unless said otherwise."""
-
-    name: str
-    classes: Array
-    low: Array
-    high: Array
-    variance: Array
-    energy: Array  # squared weights, summed over outputs and taps
-    reach: Array  # greatest weight over taps [groups, outputs, inputs]
-    taps: int
-    power: float
-
-    @staticmethod
-    def of(layer: Linear, free: LayerScales, seen: dict[str, ChannelStatistics]) -> _Reader:
-        w, x = layer.weights(), seen[layer.node.operands[0].name]
-        energy = np.square(w).sum((1, 3)).ravel()
-        return _Reader(
-            layer.node.output.name,
-            free.inputs[layer.node.output.name], np.minimum(x.low, 0), np.maximum(x.high, 0),
-            x.variance, energy, np.abs(w).max(3), w.shape[3],
-            max(float((energy * x.square).sum()), 1e-30),
-        )  # fmt: skip
-
-    def error(self, s: Array) -> float:
-        """Predicted relative error of the results for factors per class."""
-        own = s[self.classes]
-        step = ((self.high / own).max() - (self.low / own).min()) / STEPS
-        total = step**2 / 12 * float((self.energy * np.square(own)).sum())
-        groups, _, inputs = self.reach.shape
-        if inputs > 1:
-            columns = own.reshape(groups, 1, inputs)
-            weight_step = (self.reach * columns).max(2) / WEIGHT_STEPS
-            spread = (self.variance.reshape(columns.shape) / columns**2).sum(2)
-            total += float((np.square(weight_step) * spread).sum()) * self.taps / 12 * COHERENCE
-        return float(total / self.power)
-
-
-def solve(free: LayerScales, readers: list[_Reader]) -> tuple[Array, float]:
-    """Factor per class, and how far the predicted error falls, in dB."""
-    s = np.ones(free.count)
-    near: dict[int, list[_Reader]] = {}
-    for reader in readers:
-        for i in np.unique(reader.classes):
-            near.setdefault(int(i), []).append(reader)
-    before = sum(r.error(s) for r in readers)
-    blocks = _blocks(free)
-    for _ in range(SWEEPS):
-        for block in blocks:
-            around = _distinct(r for i in block for r in near.get(int(i), ()))
-            if around:
-                s[block] *= _best(s, block, around)
-    after = sum(r.error(s) for r in readers)
-    return s, float(10 * np.log10(before / after)) if after > 0 else 0.0
-
-
-def _blocks(free: LayerScales) -> list[Array]:
-    """Free classes by the set of layers that make them."""
-    makers: dict[int, list[str]] = {}
-    for name, classes in free.outputs.items():
-        for i in np.unique(classes):
-            if i != PINNED:
-                makers.setdefault(int(i), []).append(name)
-    together: dict[tuple[str, ...], list[int]] = {}
-    for i, names in makers.items():
-        together.setdefault(tuple(names), []).append(i)
-    return [np.array(block) for block in together.values()]
-
-
-def _distinct(readers: Iterable[_Reader]) -> list[_Reader]:
-    return list({r.name: r for r in readers}.values())
-
-
-def _best(s: Array, block: Array, around: list[_Reader]) -> Array:
-    """The multiple of ``s[block]`` of least predicted error; ones where nothing is better."""
-    reach, weight = np.zeros(len(s)), np.zeros(len(s))
-    for r in around:
-        np.maximum.at(reach, r.classes, np.maximum(r.high, -r.low) / s[r.classes])
-        if r.reach.shape[2] > 1:
-            np.maximum.at(weight, r.classes, r.reach.max(1).ravel() * s[r.classes])
-    reach, weight = reach[block], weight[block]
-    if not reach.any():
-        return np.ones(len(block))
-    reach = np.maximum(reach, reach.max() * LEAST)
-    weight = np.maximum(weight, weight.max() * LEAST) if weight.any() else np.ones(len(block))
-    alone = all(np.isin(r.classes, block).all() for r in around)
-    trial = s.copy()
-
-    def cost(factors: Array) -> float:
-        trial[block] = s[block] * factors
-        return sum(r.error(trial) for r in around)
-
-    best, least = np.ones(len(block)), cost(np.ones(len(block)))
-    for a in EXPONENTS:
-        for b in EXPONENTS[::2] if (weight != weight[0]).any() else (0.0,):
-            shape = reach**a / weight**b
-            shape /= np.exp(np.log(shape).mean())
-            for k in (1.0,) if alone else JOINT:
-                if (now := cost(shape * k)) < least * WORTH:
-                    best, least = shape * k, now
-    return best

@@ -1,7 +1,8 @@
 """Which factors the layers of a network can take: the sites of ``scale`` as layers see them.
 
-A layer divides what it makes by a factor per channel, its readers multiply it again.  Channels
-that share a factor are one class.
+A layer (or the weight of a norm) divides what it makes by a factor per channel, its readers
+multiply it again.  Channels that share a factor are one class.  Where ``shift`` has a site of the
+same channels, something can be taken off them first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ir.actions import scale
+from ..ir.actions import scale, shift
 from ..ir.coupling import Action, Sites
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.index import Pad
@@ -19,6 +20,7 @@ from ..ir.types import Array
 from .linear import Linear
 
 PINNED = 0
+NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
 
 
 @dataclass
@@ -27,7 +29,8 @@ class LayerScales:
 
     ``count`` classes; ``outputs`` and ``inputs`` give per layer (by the name of its result) the
     class of every channel that it makes and that it reads.  Layers that are ``fixed`` do not
-    multiply.  ``products`` (names of results with channels last) only make channels.
+    multiply.  Norms and ``products`` (names of results with channels last) only make channels.
+    ``shifts``: bool per class, whether something can be added to its channels.
     """
 
     graph: Graph
@@ -37,6 +40,7 @@ class LayerScales:
     count: int = field(init=False)
     outputs: dict[str, Array] = field(init=False)
     inputs: dict[str, Array] = field(init=False)
+    shifts: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.sites = Sites(self.graph, Action.SCALE)
@@ -47,12 +51,56 @@ class LayerScales:
         self.count = int(free.sum()) + 1
         self.inputs = {x.node.output.name: self._classes(*_read(x)) for x in layers}
         made = [_made(x) for x in layers]
-        made += [(y, y.type.rank - 1) for y in map(self.graph.__getitem__, self.products)]
+        norms = [n.output for n in self.graph.nodes if n.op.name in NORMS]
+        made += [
+            (y, y.type.rank - 1) for y in (*norms, *map(self.graph.__getitem__, self.products))
+        ]
         self.outputs = {y.name: self._classes(y, axis) for y, axis in made}
+        self.shifts = self._shifts(layers)
 
-    def applied(self, factors: Array) -> Graph:
-        """A copy of the graph whose channels are divided by ``factors`` per class."""
-        return scale(self.sites, np.where(self._class == PINNED, 1.0, 1 / factors[self._class]))
+    def applied(self, factors: Array, shifts: Array | None = None) -> Graph:
+        """A copy of the graph whose channels are divided by ``factors`` per class.
+
+        What ``shifts`` says per class is taken off them first.
+        """
+        scaled = scale(self.sites, np.where(self._class == PINNED, 1.0, 1 / factors[self._class]))
+        if shifts is None or not shifts.any():
+            return scaled
+        sites = Sites(scaled, Action.SHIFT)
+        amount = np.zeros(sites.count)
+        for name, classes in self.inputs.items():
+            layer = Linear.of(next(n for n in scaled.nodes if n.output.name == name))
+            assert layer is not None
+            moved = np.flatnonzero(shifts[classes])
+            if len(moved):
+                (components,) = sites.channels(*_read(layer))
+                own = classes[moved]
+                amount[components[moved]] = -shifts[own] / factors[own]
+        return shift(sites, amount)
+
+    def _shifts(self, layers: Sequence[Linear]) -> Array:
+        """Classes whose channels are those of a site of shifts, wherever a layer reads them."""
+        sites = Sites(self.graph, Action.SHIFT)
+        free = np.zeros(sites.count, bool)
+        for site in sites.groups:
+            turned = any(p.power < 0 for p in site.places if not p.value.is_constant)
+            free[site.channels] = not site.why and not turned
+        read: dict[int, set[int]] = {}
+        makes: dict[int, set[int]] = {}
+        several = np.zeros(self.count, bool)
+        for layer in layers:
+            classes, factors = self.inputs[layer.node.output.name], sites.channels(*_read(layer))
+            if len(factors) != 1:
+                several[classes] = True
+                continue
+            for c, i in zip(classes.tolist(), factors[0].tolist(), strict=True):
+                read.setdefault(c, set()).add(i)
+                makes.setdefault(i, set()).add(c)
+        out = np.zeros(self.count, bool)
+        for c, found in read.items():
+            out[c] = len(found) == 1 and all(free[i] and makes[i] == {c} for i in found)
+        several[PINNED] = True
+        return np.asarray(out & ~several)
 
     def _free(self, layers: list[Linear]) -> Array:
         """The components that layers make or read, and that are worth scaling on their own."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qc import cli
 from qc.ir.errors import DataError
 from qc.report import Report, number, range_bars, read, size, sqnr_bars
 
@@ -94,6 +95,34 @@ def test_page_shows_ledger_layers_and_reasons() -> None:
 def test_page_without_floats_says_so() -> None:
     assert "every layer runs in integers" in report(layers=LAYERS[:1]).html()
     assert "<svg" not in report(layers=[]).html()
+
+
+SITES = [
+    {"site": "norm<1>", "solver": "repq", "channels": 96, "readers": ["q", "k"], "before": 0.25,
+     "after": 0.0125},
+    {"site": "conv", "solver": "cross-layer", "channels": 8, "readers": ["c"], "before": None,
+     "after": None},
+]  # fmt: skip
+
+
+def test_page_says_how_every_site_was_equalized() -> None:
+    html = report(equalized=SITES).html()
+    for text in ("site by site", "norm&lt;1&gt;", "repq", "q k", "0.0125", "cross-layer"):
+        assert text in html
+    assert "site by site" not in report().html()
+
+
+def test_explain_says_how_every_site_was_equalized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(equalized=SITES).write(tmp_path)
+    assert cli.main(["explain", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    (line,) = (x for x in told.splitlines() if "norm<1>" in x)
+    assert line.split() == ["norm<1>", "96", "q", "k", "repq", "0.25", "0.0125"]
+    report().write(tmp_path)
+    assert cli.main(["explain", str(tmp_path)]) == 0
+    assert "equalized channels" not in capsys.readouterr().out
 
 
 def test_numbers_that_json_lacks_become_null() -> None:

@@ -7,7 +7,7 @@ import pytest
 from graphs import Builder, residual_net
 
 from qc.ir import Graph, evaluate
-from qc.ir.errors import DataError
+from qc.ir.errors import DataError, PreconditionError
 from qc.passes import Canonicalize, Context, FoldBatchNorm, PassManager
 from qc.passes.calibrate import Calibrate
 from qc.passes.equalize import Equalize
@@ -129,11 +129,83 @@ def test_channels_that_never_speak_and_networks_without_sites() -> None:
     assert found == {"rewrites": 0, "channels": 0}
 
 
-def test_data_is_needed_and_must_be_finite() -> None:
+def normed_net(dtype: str = "float32") -> Builder:
+    """A norm with loud channels off the middle, and a layer that reads it."""
+    b = Builder((1, 24, 16), seed=3, dtype=dtype)
+    gain, bias = np.ones(16), np.zeros(16)
+    gain[[1, 8]], bias[[1, 8]] = (30, 50), (-70, 90)
+    x = b.op("MatMul", b.x, b.normal(16, 16, scale=1.0))
+    y = b.op("LayerNormalization", x, b.const(gain, "g"), b.const(bias, "b"))
+    w = b.const(b.rng.normal(size=(16, 5)) / gain[:, None], "w")
+    b.done(b.op("Relu", b.op("Add", b.op("MatMul", y, w), b.normal(5))))
+    return b
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_channels_behind_a_norm_are_moved_and_scaled(bits: int) -> None:
+    b = normed_net()
+    quantize = QuantizeStatic(weight_bits=bits, activation_bits=bits)
+    noise = {}
+    for solvers in ("best", None):
+        context = Context(calibration=b.feeds(16), verify=True)
+        first = [] if solvers is None else [Equalize(solvers)]
+        passes = [Canonicalize(), *first, Calibrate(), quantize]
+        _, ledger = PassManager(passes).run(b.graph, context)
+        noise[solvers] = ledger.rows[-1].sqnr_db
+        for one in context.equalized:
+            assert one.before is not None
+            assert one.after is not None
+            assert one.solver != "none"
+            assert one.after < one.before / 3
+            assert (one.site, one.channels, len(one.readers)) == ("layernormalization", 16, 1)
+    assert noise["best"] > noise[None] + 6
+
+
+def test_shifts_are_exact() -> None:
+    b = normed_net("float64")
+    feeds = [{"x": f["x"].astype(np.float64)} for f in b.feeds(8)]
+    after = b.graph.copy()
+    found = Equalize("outlier-suppression").apply(after, Context(calibration=feeds))
+    assert found["shifted"] == 16
+    for feed in feeds:
+        for name, array in evaluate(b.graph, feed).items():
+            apart = np.abs(evaluate(after, feed)[name] - array).max()
+            assert apart <= 1e-9 * np.abs(array).max()
+
+
+def test_without_data_by_weights_alone_which_is_said(caplog: pytest.LogCaptureFixture) -> None:
     b = outlier_net()
-    with pytest.raises(DataError, match="--calib"):
-        Equalize().apply(b.graph, Context())
-    feeds = b.feeds(2)
-    feeds[1]["x"][0, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="sample 1 makes"):
-        Equalize().apply(b.graph, Context(calibration=feeds))
+    context = Context()
+    equalized = b.graph.copy()
+    found = Equalize().apply(equalized, context)
+    assert found["without_data"] == "cross-layer, dilate"
+    assert "no calibration data" in caplog.text
+    assert {e.solver for e in context.equalized} == {"cross-layer"}
+    assert all(e.before is None for e in context.equalized)
+    assert quantized_db(b, equalized, Context(calibration=b.feeds(16))) > 6 + quantized_db(
+        b, b.graph, Context(calibration=b.feeds(16))
+    )
+    assert "without_data" not in Equalize("dilate").apply(b.graph.copy(), Context())
+
+
+def test_a_solver_asked_for_by_name_must_have_its_data() -> None:
+    b = outlier_net()
+    with pytest.raises(DataError, match=r"'smooth' needs .* --calib DATA, .*\(cross-layer, dilate"):
+        Equalize("dilate,smooth").apply(b.graph, Context())
+
+
+def test_solvers_that_are_none_are_refused() -> None:
+    with pytest.raises(PreconditionError, match=r"no solver 'smoth'; .*smooth"):
+        Equalize("smoth")
+    assert Equalize("smooth, dilate").apply(outlier_net().graph, Context(
+        calibration=outlier_net().feeds(3)
+    ))["rewrites"]  # fmt: skip
+
+
+def test_values_must_be_finite() -> None:
+    b = outlier_net()
+    for bad in (np.nan, np.inf):
+        feeds = b.feeds(2)
+        feeds[1]["x"][0, 0, 0, 0] = bad
+        with pytest.raises(DataError, match="sample 1 makes"):
+            Equalize().apply(b.graph, Context(calibration=feeds))

@@ -1,0 +1,1 @@
+"""Solvers of ``equalize``: which factors and shifts suit channels to one scale per tensor."""
