@@ -102,7 +102,8 @@ class _Search:
         key = tuple(bits), tuple(kept), confirmed
         if key not in self.known:
             self.known[key] = drop = self._drop(bits, kept, confirmed)
-            self.tried.append(f"{self._label(bits, kept)}: {drop:.2f}")
+            how = " in integers" if confirmed else ""
+            self.tried.append(f"{self._label(bits, kept)}{how}: {drop:.2f}")
             excess = self._excess(drop)
             again = self.best is not None and self.best[1:] == (bits, kept)
             if self.best is None or again or excess <= self._excess(self.best[0]):

@@ -44,7 +44,9 @@ def apart(b: Builder, other: Graph) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("make", [normed, lambda: normed(readers=3), chain], ids=str)
+@pytest.mark.parametrize(
+    "make", [normed, lambda: normed(readers=3), chain], ids=["norm", "siblings", "chain"]
+)
 def test_every_solver_is_exact(name: str, make: Callable[[], Builder]) -> None:
     b = make()
     found = network(b.graph, feeds_of(b, 12), 4)
