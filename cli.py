@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         _bench,
         _inspect,
         _explain,
+        _analyze,
         _tune,
         _serve,
         _lists,
@@ -220,6 +221,17 @@ def _explain(commands: Commands) -> None:
         commands, "explain", "show for every layer of an artifact why it is integer or float"
     )
     sub.add_argument("artifact", metavar="OUT")
+
+
+def _analyze(commands: Commands) -> None:
+    sub = _command(commands, "analyze", "rank the layers of a model by what a recipe does to them")
+    sub.add_argument("model", metavar="MODEL", help=_MODEL)
+    sub.add_argument("--target", default="host", metavar="NAME|FILE", help="default: this machine")
+    _recipe(sub)
+    sub.add_argument("--samples", type=int, default=16, metavar="N",
+                     help="of the calibration data, to measure each layer on")  # fmt: skip
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+    sub.set_defaults(module="analysis_commands", db=None, searcher=_SEARCHERS[0])
 
 
 def _lists(commands: Commands) -> None:

@@ -280,11 +280,11 @@ def do_explain(args: Namespace) -> int:
     parts = [f"{kinds['integers']} layers in integers"]
     parts += [f"{kinds[k]} in {k}" for k in ("number formats", "float") if kinds[k] or k == "float"]
     print(f"\n{', '.join(parts)}")
-    _show_equalized(report.get("equalized"))
+    show_equalized(report.get("equalized"))
     return 0
 
 
-def _show_equalized(sites: object) -> None:
+def show_equalized(sites: object) -> None:
     """The solver of every site that ``equalize`` found."""
     if not isinstance(sites, list) or not sites:
         return
