@@ -22,6 +22,7 @@ from .passes.context import Context
 from .passes.linear import Linear
 from .passes.plan import plan, role
 from .passes.quantize import QuantizeStatic, coder_in
+from .passes.recipe import Recipe
 from .passes.streaming import ChannelStatistics, stream
 from .progress import Progress, Silent
 from .report import Facts
@@ -56,12 +57,7 @@ def analyze(job: Job, samples: int = 16, progress: Progress | None = None) -> An
         raise DataError(f"--samples {samples} is less than 1")
     show = progress or Silent()
     recipe = job.load_recipe()
-    coder = coder_in(recipe.passes)
-    if coder is None:
-        raise PreconditionError(
-            f"recipe {recipe.name!r} does not quantize by calibrated ranges, so there is nothing "
-            "to analyze; take one that does, as int8 or w4a8"
-        )
+    _coder(recipe)
     target = load_target(job.target)
     with ExitStack() as stack:
         cost = None
@@ -69,11 +65,12 @@ def analyze(job: Job, samples: int = 16, progress: Progress | None = None) -> An
             database = open_database(database_path(job.database))
             cost = stack.enter_context(closing(TargetCost(target, database, None)))
         prepared = prepare(job, target, cost, show)
-    damage = _damage(prepared, coder, samples)
+    coder = _coder(prepared.recipe)  # a network that is quantized already gets another recipe
     stages, context = prepared.stages, prepared.context
     described = describe(stages.real, stages.quantized, stages.folded, context, {})
     known = {str(x["name"]): x for x in described}
     anchors = [n for n in stages.real.nodes if role(n, context.kept) == "anchor"]
+    damage = _damage(prepared, coder, anchors, samples)
     inputs = _inputs(anchors, context, prepared)
     layers = [
         {**_facts(known.get(n.name, {}), n), **inputs.get(n.name, {}), **damage[n.name]}
@@ -83,7 +80,7 @@ def analyze(job: Job, samples: int = 16, progress: Progress | None = None) -> An
     show.done()
     rows = [row.sqnr_db for row in prepared.ledger.rows if row.sqnr_db is not None]
     sites = [asdict(e) for e in context.equalized]
-    return Analysis(recipe.name, rows[-1] if rows else None, layers, sites)
+    return Analysis(prepared.recipe.name, rows[-1] if rows else None, layers, sites)
 
 
 def _facts(described: Facts, node: Node) -> Facts:
@@ -95,7 +92,19 @@ def _facts(described: Facts, node: Node) -> Facts:
     }
 
 
-def _damage(prepared: Prepared, coder: QuantizeStatic, samples: int) -> dict[str, Facts]:
+def _coder(recipe: Recipe) -> QuantizeStatic:
+    coder = coder_in(recipe.passes)
+    if coder is None:
+        raise PreconditionError(
+            f"recipe {recipe.name!r} does not quantize by calibrated ranges, so there is nothing "
+            "to analyze; take one that does, as int8 or w4a8"
+        )
+    return coder
+
+
+def _damage(
+    prepared: Prepared, coder: QuantizeStatic, anchors: Sequence[Node], samples: int
+) -> dict[str, Facts]:
     """Of every layer that can be integer, what its own codes do to the outputs."""
     graph, context = prepared.stages.real, prepared.context
     decided = plan(graph, context.kept, coder.activation_bits)
@@ -114,7 +123,6 @@ def _damage(prepared: Prepared, coder: QuantizeStatic, samples: int) -> dict[str
         for site, curve, n in zip(sites, found, bits, strict=True)
         for member in site.members
     }
-    anchors = [n for n in graph.nodes if role(n, context.kept) == "anchor"]
     own = {n.name: _own(n, noise) for n in anchors}
     total = sum(w + a for _, w, _, a in own.values()) or 1.0
     return {

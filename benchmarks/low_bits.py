@@ -91,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for form, max_drop in forms:
                 rows.append(measure(case, form, max_drop, args.samples))
                 print(setting.markdown(HEADERS, rows[-1:]).splitlines()[-1], flush=True)
-    print("\n" + setting.markdown(HEADERS, rows))
-    found = [dict(zip(HEADERS, row, strict=True)) for row in rows]
-    setting.finish({"machine": setting.machine(), "results": found}, args.json)
+    setting.conclude(HEADERS, rows, args.json)
     return 0
 
 

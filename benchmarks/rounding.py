@@ -58,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for order in args.order or [*ORDERS, BEST]:
             rows.append(measure(size, order))
             print(setting.markdown(HEADERS, rows[-1:]).splitlines()[-1], flush=True)
-    print("\n" + setting.markdown(HEADERS, rows))
-    found = [dict(zip(HEADERS, row, strict=True)) for row in rows]
-    setting.finish({"machine": setting.machine(), "results": found}, args.json)
+    setting.conclude(HEADERS, rows, args.json)
     return 0
 
 

@@ -67,6 +67,13 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def conclude(headers: Sequence[str], rows: Sequence[Sequence[object]], where: str | None) -> None:
+    """Print the whole table; write it, if that is asked for, with where its figures come from."""
+    print("\n" + markdown(headers, rows))
+    found = [dict(zip(headers, row, strict=True)) for row in rows]
+    finish({"machine": machine(), "results": found}, where)
+
+
 def finish(data: Mapping[str, object], where: str | None) -> None:
     """Write the JSON, if it is asked for."""
     if where:

@@ -69,7 +69,8 @@ class LayerScales:
         sites = Sites(scaled, Action.SHIFT)
         amount = np.zeros(sites.count)
         for name, classes in self.inputs.items():
-            layer = Linear.of(next(n for n in scaled.nodes if n.output.name == name))
+            node = scaled[name].producer
+            layer = None if node is None else Linear.of(node)
             assert layer is not None
             moved = np.flatnonzero(shifts[classes])
             if len(moved):

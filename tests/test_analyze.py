@@ -79,3 +79,11 @@ def test_what_cannot_be_analyzed(place: Path) -> None:
     with pytest.raises(DataError, match="--samples 0 is less than 1"):
         analyze(job, 0)
     assert main(["analyze", str(place / "m.onnx")]) == 2
+
+
+def test_a_network_that_is_quantized_already(place: Path, tmp_path: Path) -> None:
+    job = api.Job(place / "m.onnx", recipe="int8", calibration=place / "calib.npz")
+    api.compile_to_directory(job, tmp_path / "out")
+    coded = api.Job(tmp_path / "out" / "model.qdq.onnx", calibration=place / "calib.npz")
+    with pytest.raises(PreconditionError, match="recipe 'quantized' does not quantize by"):
+        analyze(coded)

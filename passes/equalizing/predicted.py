@@ -16,7 +16,7 @@ import numpy as np
 from ...ir.types import Array
 from .amounts import Amounts
 from .precision import Precision
-from .reader import Reader
+from .reader import COHERENCE, Reader
 from .site import Site
 
 EXPONENTS = np.linspace(0.0, 0.5, 6)
@@ -27,9 +27,6 @@ JOINT = 2.0 ** np.arange(-3.0, 3.5, 0.5)
 
 LEAST = 1 / 32
 """No channel is taken to reach less than this share of the widest; calibration may miss much."""
-
-COHERENCE = 4.0
-"""Errors of weights move whole maps, errors of codes average out: what the former weigh more."""
 
 WORTH = 1 - 1e-3
 """Share of the predicted error that other factors must stay below to be taken."""

@@ -17,7 +17,7 @@ POSITIONS = 4
 """Positions taken from one sample."""
 
 COHERENCE = 4.0
-"""What moves a whole channel weighs more than what averages out in later layers."""
+"""What moves a whole channel, as errors of weights do, weighs more than what averages out."""
 
 SAMPLES = 64
 """Samples that positions are taken from."""
