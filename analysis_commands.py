@@ -1,4 +1,4 @@
-"""``qc analyze``."""
+"""``qc analyze`` and ``qc diff``: what a recipe does to a network, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from .commands import job_of, set_up_log, show_equalized, write_json
 from .progress import Shown
 from .report import number
 from .tables import text_table
+
+WORST = 5
+"""Layers that ``qc diff`` names below its table."""
 
 
 def do_analyze(args: Namespace) -> int:
@@ -33,5 +36,38 @@ def do_analyze(args: Namespace) -> int:
         )  # fmt: skip
         show_equalized(found.sites)
         print(f"\noutputs: {number(found.sqnr_db)} dB in {found.recipe}; the worst layers first")
+    write_json(args.json, asdict(found))
+    return 0
+
+
+def do_diff(args: Namespace) -> int:
+    """``qc diff``."""
+    from .departures import departures
+
+    set_up_log(args.debug)
+    with Shown() as progress:
+        found = departures(
+            args.model, args.artifact, args.data, args.samples, args.preprocess, progress
+        )
+    if args.json != "-":
+        print(
+            text_table(
+                ["layer", "op", "against", "compared", "SQNR dB", "lost dB"],
+                [
+                    [x.name, x.op, x.value, x.compared, x.sqnr_db, x.lost_db]
+                    for x in found.layers
+                    if x.macs or args.all
+                ],
+            )
+        )
+        worst = sorted((x for x in found.layers if x.lost_db), key=lambda x: -(x.lost_db or 0.0))[
+            :WORST
+        ]
+        named = ", ".join(f"{x.name} ({number(x.lost_db)} dB)" for x in worst)
+        print(f"\nmost is lost at: {named or 'none'}")
+        if found.unmatched:
+            print(f"{found.unmatched} results have no counterpart in {args.model}")
+        ends = ", ".join(f"{k} {number(v)} dB" for k, v in found.outputs.items())
+        print(f"outputs on {found.samples} sample(s): {ends}")
     write_json(args.json, asdict(found))
     return 0

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         _inspect,
         _explain,
         _analyze,
+        _diff,
         _tune,
         _serve,
         _lists,
@@ -232,6 +233,19 @@ def _analyze(commands: Commands) -> None:
                      help="of the calibration data, to measure each layer on")  # fmt: skip
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
     sub.set_defaults(module="analysis_commands", db=None, searcher=_SEARCHERS[0])
+
+
+def _diff(commands: Commands) -> None:
+    sub = _command(commands, "diff", "show layer by layer where an artifact departs from its model")
+    sub.add_argument("model", metavar="MODEL", help=_MODEL)
+    sub.add_argument("artifact", metavar="OUT")
+    sub.add_argument("--data", required=True, metavar="DATA", help=_DATA)
+    sub.add_argument("--preprocess", metavar="FILE", help="TOML: how images become inputs")
+    sub.add_argument("--samples", type=int, default=8, metavar="N", help="to compare on")
+    sub.add_argument("--all", action="store_true",
+                     help="list all results, not only those of layers that multiply")  # fmt: skip
+    sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
+    sub.set_defaults(module="analysis_commands")
 
 
 def _lists(commands: Commands) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from .columns import columns
 from .data import InputSpec, known_shapes, specs_of
 from .ir.errors import DataError
+from .ir.graph import Graph
 from .ir.types import Array
 from .scoring import Run
 
@@ -63,13 +64,20 @@ def open_reference(path: str | Path) -> Model:
     """An artifact, run by the numpy reference; needs neither its library nor its machine."""
     from .backends.codegen.artifact import read_manifest
     from .ir.evaluate import evaluate
+
+    manifest, graph = read_manifest(Path(path)), reference_graph(path)
+    outputs = manifest_outputs(manifest)
+    return Model(str(path), manifest_specs(manifest), outputs, lambda feed: evaluate(graph, feed))
+
+
+def reference_graph(path: str | Path) -> Graph:
+    """The graph of an artifact as the numpy reference runs it; constants are unpacked."""
+    from .backends.codegen.artifact import read_manifest
     from .ir.text import load
     from .ir.unpacked import unpacked
 
-    manifest = read_manifest(Path(path))
-    graph = unpacked(load(Path(path)))
-    outputs = manifest_outputs(manifest)
-    return Model(str(path), manifest_specs(manifest), outputs, lambda feed: evaluate(graph, feed))
+    read_manifest(Path(path))
+    return unpacked(load(Path(path)))
 
 
 def manifest_specs(manifest: Mapping[str, object]) -> list[InputSpec]:
