@@ -4,14 +4,20 @@ As ``feedback`` does for one step per output: a layer is fitted to the float net
 inputs that the changed network gives it, each group takes the step of least error by the second
 moments of its inputs, and then the layer is rounded by all of them.
 
-Source: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand, so
-that columns can go in any order).  Fitting, and steps of either sign, are ours.
+Groups lie along the inputs that a result sums over, or along the outputs within one input channel:
+inputs that are large, or large weights of single inputs, then share a step with nothing else.
+
+Sources: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand,
+so that columns can go in any order); Heo et al., "Rethinking Channel Dimensions to Isolate Outliers
+for Low-bit Weight Quantization of LLMs", 2023 (AdaDim: the axis of groups, layer by layer).
+Fitting, and steps of either sign, are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -34,10 +40,15 @@ SWEEPS = 3
 
 @dataclass(frozen=True)
 class Packed:
-    """A layer's weights as packed bytes along the axis of their slot; ``bias`` ``[outputs]``."""
+    """A layer's weights as packed bytes along the axis of ``slot``; ``bias`` ``[outputs]``.
 
+    ``lost``: the energy of what its results lack by rounding, over the samples seen.
+    """
+
+    slot: Slot
     data: Array
     bias: Array | None
+    lost: float
 
 
 def can_round(slot: Slot, readers: int) -> bool:
@@ -53,10 +64,12 @@ def can_round(slot: Slot, readers: int) -> bool:
 
 
 def rounded(
-    real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed]
-) -> Mapping[str, Packed]:
+    real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed],
+    both_axes: bool = False,
+) -> Mapping[str, Packed]:  # fmt: skip
     """The weights of ``slots`` of ``graph``, in its order, by their layers' results.
 
+    ``both_axes``: groups may lie along the outputs, too, where that loses less in no more bytes.
     ``real`` is the float network, ``graph`` the one whose activations are encoded already.
     """
     changed = graph.copy()
@@ -68,12 +81,20 @@ def rounded(
         for x, y in both.at(fit):
             fit.add(x, y)
         name = layer.node.output.name
-        found[name], weights = _rounded(fit, by_name[name])
+        slot = by_name[name]
+        sides = [slot, *([across(slot)] if both_axes else [])]
+        trials = [_rounded(fit, s) for s in sides if s.bytes <= slot.bytes]
+        found[name], weights = min(trials, key=lambda trial: trial[0].lost)
         layer.set(changed, weights, found[name].bias)
         both.advance(layer.node)
         if context.progress is not None:
             context.progress.advance()
     return found
+
+
+def across(slot: Slot) -> Slot:
+    """The same weights with blocks along the outputs, within one input channel (and tap)."""
+    return replace(slot, axis=0 if slot.node.op.name == "Conv" else 1, rows=False)
 
 
 def _layers(graph: Graph, wanted: Mapping[str, Slot]) -> Iterator[Linear]:
@@ -92,14 +113,19 @@ def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
     flat = weights.reshape(*weights.shape[:2], -1)
     wanted = flat + fit.change(gram, flat)
     spread = gram.covariance if layer.takes_bias else gram.second
-    steps = _steps(wanted, spread, _groups(slot, weights.shape, f), f)
+    if slot == across(slot):
+        steps = _steps_across(wanted, spread, f)
+    else:
+        steps = _steps(wanted, spread, _groups(slot, weights.shape, f), f)
     least, top = _codes(f)[0], _codes(f)[-1]
     codes = second_order(wanted, steps, spread, fit.evidence, top, BEST, least, SWEEPS)
     bias = None
     if layer.takes_bias:
         bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
     parts = (layer.shaped(a.reshape(weights.shape)) for a in (codes, steps))
-    return Packed(_packed(f, slot, *parts), bias), (codes * steps).reshape(weights.shape)
+    found = codes * steps
+    lost = float(_energies(spread, found - wanted).sum())
+    return Packed(slot, _packed(f, slot, *parts), bias, lost), found.reshape(weights.shape)
 
 
 def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
@@ -112,23 +138,48 @@ def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
 
 
 def _steps(rows: Array, spread: Array, groups: Array, f: ScaledInt) -> Array:
-    """Of every element of ``rows [groups, outputs, K]``: exact in bfloat16.
-
-    There is one negative code more than positive ones: a step is negative where that serves.
-    """
+    """Of every element of ``rows [groups, outputs, K]``, one for each group of columns."""
     steps = np.empty_like(rows)
     for group in range(groups.max() + 1):
         at = np.flatnonzero(groups == group)
-        part, near = rows[..., at], spread[:, at[:, None], at]
-        reach = np.abs(part).max(2)
-        best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
-        for share in (*SHARES, *-SHARES):
-            trial = _exact(reach * share / (f.top + 1))
-            error = nearest(part / trial[..., None], _codes(f)) * trial[..., None] - part
-            lost = np.einsum("gok,gok->go", error @ near, error)
-            best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
-        steps[..., at] = best[..., None]
+        loss = partial(_energies, spread[:, at[:, None], at])
+        steps[..., at] = _searched(rows[..., at], loss, f)[..., None]
     return steps
+
+
+def _steps_across(rows: Array, spread: Array, f: ScaledInt) -> Array:
+    """The same with one step for each column of some rows, of any groups of channels."""
+    columns = rows.reshape(-1, rows.shape[2]).T
+    steps, own = np.empty_like(columns), np.einsum("gkk->kg", spread)
+    weight = np.repeat(own, rows.shape[1], axis=1)
+    for start in range(0, columns.shape[1], f.size(columns.shape[1])):
+        at = slice(start, start + f.size(columns.shape[1]))
+        loss = partial(_weighted, weight[:, at])
+        steps[:, at] = _searched(columns[:, at], loss, f)[:, None]
+    return steps.T.reshape(rows.shape)
+
+
+def _energies(spread: Array, errors: Array) -> Array:
+    """Of what errors ``[groups, outputs, K]`` make of the results, ``[groups, outputs]``."""
+    return np.asarray(np.einsum("gok,gok->go", errors @ spread, errors))
+
+
+def _weighted(weights: Array, errors: Array) -> Array:
+    return np.asarray((weights * np.square(errors)).sum(1))
+
+
+def _searched(parts: Array, loss: Callable[[Array], Array], f: ScaledInt) -> Array:
+    """The step of least ``loss`` of each row of ``parts [..., n]``: exact in bfloat16.
+
+    There is one negative code more than positive ones: a step is negative where that serves.
+    """
+    reach = np.abs(parts).max(-1)
+    best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
+    for share in (*SHARES, *-SHARES):
+        trial = _exact(reach * share / (f.top + 1))
+        lost = loss(nearest(parts / trial[..., None], _codes(f)) * trial[..., None] - parts)
+        best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
+    return np.asarray(best)
 
 
 def _codes(f: ScaledInt) -> range:
