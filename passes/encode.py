@@ -6,8 +6,8 @@
     %y = MatMul(%x.d, %w.d)
 
 Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.slots`.
-Scales come from the numbers of a block; integers in groups are rounded by calibration data, if
-there are any (:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
+Scales come from the numbers of a block; weights are rounded by calibration data, if there are any
+(:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
 float, and so do layers that sum over one channel (depthwise convolutions).
 No format has a kernel yet: the network runs by the numpy reference, and the ledger says so.
 
@@ -51,8 +51,8 @@ class EncodeFormats(Pass):
     attentions, default as ``activations``): names of formats, empty: float.  ``probabilities``: a
     logarithmic format for what a softmax makes, where its product errs less than with that of
     ``activations`` on ``samples`` of the calibration data.  ``rounding`` of weights: ``nearest``,
-    or ``feedback`` (integers in groups, layer after layer by the first ``rounding_samples`` of the
-    calibration data; without any to nearest).  ``groups`` of integers so rounded lie along the
+    or ``feedback`` (layer after layer by the first ``rounding_samples`` of the calibration data;
+    without any to nearest).  Blocks so rounded (``groups``) lie along the
     ``inputs`` of a layer, or where that is ``best`` for its results, in no more bytes, along its
     outputs.  Establishes ``quantized``.
     """
