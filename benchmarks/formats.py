@@ -2,6 +2,7 @@
 
     python benchmarks/formats.py                         # three networks, all formats
     python benchmarks/formats.py vit_cifar10 --format mxfp4 --format bfp --reorder
+    python benchmarks/formats.py stories260k --format w4-group --set encode.groups=best
 
 ``--format`` is a recipe (``bfp``, ``mxfp4``) or a number format for weights and activations
 (inputs and caches then, too).  Whole evaluation sets; the network runs in onnxruntime by its
@@ -53,11 +54,14 @@ def recipe_of(case: Case, name: str, reorder: bool) -> Path:
     return path
 
 
-def measure(case: Case, name: str, samples: int, reorder: bool) -> dict[str, object]:
+def measure(
+    case: Case, name: str, samples: int, reorder: bool, options: dict[str, object]
+) -> dict[str, object]:
     """Compile, run the export on the whole evaluation set, compare some samples."""
     out = case.folder / name
     recipe = recipe_of(case, name, reorder)
-    job = api.Job(case.entry.path, recipe=str(recipe), calibration=case.folder / "calib.npz")
+    calibration = case.folder / "calib.npz"
+    job = api.Job(case.entry.path, recipe=str(recipe), calibration=calibration, options=options)
     api.compile_to_directory(job, out)
     row = json.loads((out / "report.json").read_text())["ledger"][-1]
     outputs = setting.zoo().run(out / QDQ_MODEL, case.inputs)
@@ -98,11 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     top.add_argument("names", nargs="*", default=list(NETWORKS))
     top.add_argument("--format", action="append", help="default: all of the table")
     top.add_argument("--reorder", action="store_true", help="with the pass reorder before")
+    top.add_argument("--set", action="append", metavar="PASS.OPTION=VALUE", default=[])
     top.add_argument("--calib", type=int, default=128, metavar="N")
     top.add_argument("--limit", type=int, metavar="N", help="evaluate on the first N samples only")
     top.add_argument("--samples", type=int, default=2, metavar="N", help="for the comparison")
     top.add_argument("--json", metavar="FILE")
     args = top.parse_args(argv)
+    options: dict[str, object] = dict(pair.split("=", 1) for pair in args.set)
     found: dict[str, object] = {}
     rows: list[list[object]] = []
     for network in args.names:
@@ -110,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case = Case(network, Path(folder))
             case.prepare(args.calib, args.limit)
             for name in args.format or FORMATS:
-                one = measure(case, name, args.samples, args.reorder)
+                one = measure(case, name, args.samples, args.reorder, options)
                 found[f"{network} {name}"] = one
                 rows.append([network, name, *one.values()])
                 print(setting.markdown(HEADERS, rows[-1:]).splitlines()[-1], flush=True)

@@ -144,7 +144,8 @@ class Context:
     measure the error of a pass; ``after`` are the passes that follow the one that runs.
     ``rotated`` are axes of weights (name, number) along which channels were mixed: what is known of
     single channels there is gone, and they are left in their order.  ``accuracy``: a budget that
-    ``allocate-bits`` is to meet; ``widths``: what it has decided.
+    ``allocate-bits`` is to meet; ``widths``: what it has decided.  ``real``: the float network that
+    ``quantize`` took.
     """
 
     target: object = "host"
@@ -168,6 +169,7 @@ class Context:
     rotated: set[tuple[str, int]] = field(default_factory=set)
     accuracy: Accuracy | None = None
     widths: Widths = field(default_factory=Widths)
+    real: Graph | None = None
 
     @property
     def kept(self) -> Kept:

@@ -6,8 +6,8 @@
     %y = MatMul(%x.d, %w.d)
 
 Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.slots`.
-Scales come from the numbers of a block; integers in groups are rounded by calibration data, if
-there are any (:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
+Scales come from the numbers of a block; weights are rounded by calibration data, if there are any
+(:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
 float, and so do layers that sum over one channel (depthwise convolutions).
 No format has a kernel yet: the network runs by the numpy reference, and the ledger says so.
 
@@ -35,10 +35,11 @@ from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .context import Context
-from .encode_weights import Packed, can_round, rounded
+from .encode_weights import Packed, across, can_round, rounded
 from .slots import Slot, Slots, is_probability
 
 ROUNDINGS = ("nearest", "feedback")
+GROUPS = ("inputs", "best")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class EncodeFormats(Pass):
     attentions, default as ``activations``): names of formats, empty: float.  ``probabilities``: a
     logarithmic format for what a softmax makes, where its product errs less than with that of
     ``activations`` on ``samples`` of the calibration data.  ``rounding`` of weights: ``nearest``,
-    or ``feedback`` (integers in groups, layer after layer by the first ``rounding_samples`` of the
-    calibration data; without any to nearest).  Establishes ``quantized``.
+    or ``feedback`` (layer after layer by the first ``rounding_samples`` of the calibration data;
+    without any to nearest).  Blocks so rounded (``groups``) lie along the
+    ``inputs`` of a layer, or where that is ``best`` for its results, in no more bytes, along its
+    outputs.  Establishes ``quantized``.
     """
 
     weights: str = ""
@@ -63,6 +66,7 @@ class EncodeFormats(Pass):
     tables: str = ""
     rounding: str = "feedback"
     rounding_samples: int = 128
+    groups: str = "inputs"
 
     name: ClassVar[str] = "encode"
     kind: ClassVar[Kind] = Kind.LOSSY
@@ -85,9 +89,10 @@ class EncodeFormats(Pass):
         for option in ("samples", "rounding_samples"):
             if getattr(self, option) < 1:
                 raise PreconditionError(f"{self.name}.{option} is less than 1")
-        if self.rounding not in ROUNDINGS:
-            hint = nearest(self.rounding, ROUNDINGS)
-            raise PreconditionError(f"{self.name} has no rounding {self.rounding!r}; {hint}")
+        for option, known in (("rounding", ROUNDINGS), ("groups", GROUPS)):
+            if (value := getattr(self, option)) not in known:
+                hint = nearest(value, known)
+                raise PreconditionError(f"{self.name} has no {option} {value!r}; {hint}")
 
     @property
     def formats(self) -> dict[str, str]:
@@ -122,12 +127,14 @@ class EncodeFormats(Pass):
                 work.encode(slot)
         found = self._rounded(real, graph, weights, context)
         for slot in weights:
-            work.encode(slot, found.get(slot.node.output.name))
+            packed = found.get(slot.node.output.name)
+            work.encode(packed.slot if packed is not None else slot, packed)
         graph.prune()
         return {
             "rewrites": len(work.done),
             **work.count,
             "fitted": len(found),
+            "across": sum(packed.slot == across(packed.slot) for packed in found.values()),
             "bits_per_weight": round(work.bits / work.elements, 3) if work.elements else 32,
             "padding": work.padding,
             "runs": f"by the numpy reference: no kernels for {', '.join(self._used(work.count))} "
@@ -143,7 +150,7 @@ class EncodeFormats(Pass):
         users = Counter(slot.key for slot in slots)
         wanted = [slot for slot in slots if can_round(slot, users[slot.key])]
         feeds = list(islice(context.feeds("encode.rounding"), self.rounding_samples))
-        return rounded(real, graph, wanted, context, feeds)
+        return rounded(real, graph, wanted, context, feeds, self.groups == "best")
 
     def _used(self, count: Iterable[str]) -> list[str]:
         given = {k: v or self.activations for k, v in self.formats.items()}

@@ -1,43 +1,50 @@
-"""Weights in groups of integers, rounded layer after layer by what the layers really read.
+"""Weights in blocks of a number format, rounded layer after layer by what the layers really read.
 
 As ``feedback`` does for one step per output: a layer is fitted to the float network's result on the
 inputs that the changed network gives it, each group takes the step of least error by the second
 moments of its inputs, and then the layer is rounded by all of them.
 
-Source: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand, so
-that columns can go in any order).  Fitting, and steps of either sign, are ours.
+Groups lie along the inputs that a result sums over, or along the outputs within one input channel:
+inputs that are large, or large weights of single inputs, then share a step with nothing else.
+
+Sources: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand,
+so that columns can go in any order); Heo et al., "Rethinking Channel Dimensions to Isolate Outliers
+for Low-bit Weight Quantization of LLMs", 2023 (AdaDim: the axis of groups, layer by layer).
+Fitting, steps of either sign, and exponents by their losses are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-import ml_dtypes
 import numpy as np
 
-from ..ir.formats import Encoded, ScaledInt, parse
-from ..ir.formats.base import unsigned
+from ..ir.formats import Format
 from ..ir.graph import Graph
 from ..ir.types import Array
 from .context import Context, Feed
+from .elements import Elements
 from .fit import WIDEST, Fit, Walk
 from .linear import Linear
-from .rounding import BEST, nearest, second_order
+from .rounding import BEST, second_order
 from .slots import Slot
-
-SHARES = np.linspace(0.6, 1.15, 23)
-"""Of a group's reach that its negative codes may span."""
 
 SWEEPS = 3
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A layer's weights as packed bytes along the axis of their slot; ``bias`` ``[outputs]``."""
+    """A layer's weights as packed bytes along the axis of ``slot``; ``bias`` ``[outputs]``.
 
+    ``lost``: the energy of what its results lack by rounding, over the samples seen.
+    """
+
+    slot: Slot
     data: Array
     bias: Array | None
+    lost: float
 
 
 def can_round(slot: Slot, readers: int) -> bool:
@@ -48,15 +55,17 @@ def can_round(slot: Slot, readers: int) -> bool:
         and readers == 1
         and slot.operand == 1
         and layer.width <= WIDEST
-        and isinstance(parse(slot.format), ScaledInt)
+        and Elements.of(slot.format) is not None
     )
 
 
 def rounded(
-    real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed]
-) -> Mapping[str, Packed]:
+    real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed],
+    both_axes: bool = False,
+) -> Mapping[str, Packed]:  # fmt: skip
     """The weights of ``slots`` of ``graph``, in its order, by their layers' results.
 
+    ``both_axes``: groups may lie along the outputs, too, where that loses less in no more bytes.
     ``real`` is the float network, ``graph`` the one whose activations are encoded already.
     """
     changed = graph.copy()
@@ -68,12 +77,20 @@ def rounded(
         for x, y in both.at(fit):
             fit.add(x, y)
         name = layer.node.output.name
-        found[name], weights = _rounded(fit, by_name[name])
+        slot = by_name[name]
+        sides = [slot, *([across(slot)] if both_axes else [])]
+        trials = [_rounded(fit, s) for s in sides if s.bytes <= slot.bytes]
+        found[name], weights = min(trials, key=lambda trial: trial[0].lost)
         layer.set(changed, weights, found[name].bias)
         both.advance(layer.node)
         if context.progress is not None:
             context.progress.advance()
     return found
+
+
+def across(slot: Slot) -> Slot:
+    """The same weights with blocks along the outputs, within one input channel (and tap)."""
+    return replace(slot, axis=0 if slot.node.op.name == "Conv" else 1, rows=False)
 
 
 def _layers(graph: Graph, wanted: Mapping[str, Slot]) -> Iterator[Linear]:
@@ -85,24 +102,29 @@ def _layers(graph: Graph, wanted: Mapping[str, Slot]) -> Iterator[Linear]:
 
 def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
     """The packed weights, and the numbers that they stand for."""
-    f = parse(slot.format)
-    assert isinstance(f, ScaledInt)
+    elements = Elements.of(slot.format)
+    assert elements is not None
     layer, gram = fit.layer, fit.gram
     weights = layer.weights()
     flat = weights.reshape(*weights.shape[:2], -1)
     wanted = flat + fit.change(gram, flat)
     spread = gram.covariance if layer.takes_bias else gram.second
-    steps = _steps(wanted, spread, _groups(slot, weights.shape, f), f)
-    least, top = _codes(f)[0], _codes(f)[-1]
-    codes = second_order(wanted, steps, spread, fit.evidence, top, BEST, least, SWEEPS)
+    if slot == across(slot):
+        steps = _steps_across(wanted, spread, elements)
+    else:
+        groups = _groups(slot, weights.shape, elements.format)
+        steps = _steps(wanted, spread, groups, elements)
+    codes = second_order(wanted, steps, spread, fit.evidence, elements.nearest, BEST, SWEEPS)
     bias = None
     if layer.takes_bias:
         bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
     parts = (layer.shaped(a.reshape(weights.shape)) for a in (codes, steps))
-    return Packed(_packed(f, slot, *parts), bias), (codes * steps).reshape(weights.shape)
+    found = codes * steps
+    lost = float(_energies(spread, found - wanted).sum())
+    return Packed(slot, _packed(elements, slot, *parts), bias, lost), found.reshape(weights.shape)
 
 
-def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
+def _groups(slot: Slot, shape: tuple[int, ...], f: Format) -> Array:
     """The group of every element of a row, int ``[inputs * taps]``."""
     inputs, taps = shape[2:]
     if slot.rows:
@@ -111,41 +133,51 @@ def _groups(slot: Slot, shape: tuple[int, ...], f: ScaledInt) -> Array:
     return np.asarray(channel // f.size(inputs) * taps + tap)
 
 
-def _steps(rows: Array, spread: Array, groups: Array, f: ScaledInt) -> Array:
-    """Of every element of ``rows [groups, outputs, K]``: exact in bfloat16.
-
-    There is one negative code more than positive ones: a step is negative where that serves.
-    """
+def _steps(rows: Array, spread: Array, groups: Array, elements: Elements) -> Array:
+    """Of every element of ``rows [groups, outputs, K]``, one for each group of columns."""
     steps = np.empty_like(rows)
     for group in range(groups.max() + 1):
         at = np.flatnonzero(groups == group)
-        part, near = rows[..., at], spread[:, at[:, None], at]
-        reach = np.abs(part).max(2)
-        best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
-        for share in (*SHARES, *-SHARES):
-            trial = _exact(reach * share / (f.top + 1))
-            error = nearest(part / trial[..., None], _codes(f)) * trial[..., None] - part
-            lost = np.einsum("gok,gok->go", error @ near, error)
-            best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
-        steps[..., at] = best[..., None]
+        loss = partial(_energies, spread[:, at[:, None], at])
+        steps[..., at] = _searched(rows[..., at], loss, elements)[..., None]
     return steps
 
 
-def _codes(f: ScaledInt) -> range:
-    """All of two's complement; rounding to nearest leaves the least one out."""
-    return range(-int(f.top) - 1, int(f.top) + 1)
+def _steps_across(rows: Array, spread: Array, elements: Elements) -> Array:
+    """The same with one step for each column of some rows, of any groups of channels."""
+    columns = rows.reshape(-1, rows.shape[2]).T
+    steps, own = np.empty_like(columns), np.einsum("gkk->kg", spread)
+    weight = np.repeat(own, rows.shape[1], axis=1)
+    size = elements.format.size(columns.shape[1])
+    for start in range(0, columns.shape[1], size):
+        at = slice(start, start + size)
+        loss = partial(_weighted, weight[:, at])
+        steps[:, at] = _searched(columns[:, at], loss, elements)[:, None]
+    return steps.T.reshape(rows.shape)
 
 
-def _exact(steps: Array) -> Array:
-    """The nearest factors that the format can hold, none of them zero."""
-    least = float(ml_dtypes.finfo(ml_dtypes.bfloat16).smallest_normal)  # type: ignore[no-untyped-call]
-    found = np.copysign(np.maximum(np.abs(steps), least), steps)
-    return found.astype(ml_dtypes.bfloat16).astype(np.float64)
+def _energies(spread: Array, errors: Array) -> Array:
+    """Of what errors ``[groups, outputs, K]`` make of the results, ``[groups, outputs]``."""
+    return np.asarray(np.einsum("gok,gok->go", errors @ spread, errors))
 
 
-def _packed(f: ScaledInt, slot: Slot, codes: Array, steps: Array) -> Array:
-    """Bytes of codes and steps in the layout of the weights."""
-    shape = slot.value.shape
+def _weighted(weights: Array, errors: Array) -> Array:
+    return np.asarray((weights * np.square(errors)).sum(1))
+
+
+def _searched(parts: Array, loss: Callable[[Array], Array], elements: Elements) -> Array:
+    """The step of least ``loss`` of each row of ``parts [..., n]``."""
+    reach = np.abs(parts).max(-1)
+    best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
+    for trial in elements.steps(reach):
+        lost = loss(elements.nearest(parts / trial[..., None]) * trial[..., None] - parts)
+        best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
+    return np.asarray(best)
+
+
+def _packed(elements: Elements, slot: Slot, codes: Array, steps: Array) -> Array:
+    """Bytes of elements and steps in the layout of the weights."""
+    f, shape = elements.format, slot.value.shape
     flat = (*shape[: slot.axis], slot.length) if slot.rows else shape
     blocks = (f.blocks(slot.length), f.size(slot.length))
     pad = [(0, 0)] * (len(flat) - 1) + [(0, f.padding(slot.length))]
@@ -155,6 +187,5 @@ def _packed(f: ScaledInt, slot: Slot, codes: Array, steps: Array) -> Array:
         rows = np.pad(rows, pad, mode)  # type: ignore[call-overload]
         return np.asarray(rows.reshape(*rows.shape[:-1], *blocks))
 
-    factors = cut(steps, "edge")[..., 0].astype(ml_dtypes.bfloat16).view(np.uint16)
-    encoded = Encoded(factors, unsigned(cut(codes, "constant"), f.width), slot.length)
+    encoded = elements.encoded(cut(codes, "constant"), cut(steps, "edge")[..., 0], slot.length)
     return np.moveaxis(f.pack(encoded), -1, slot.axis)

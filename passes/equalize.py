@@ -62,9 +62,9 @@ nothing, and takes up factors of their last axis."""
 class Equalize(Pass):
     """Equalize ranges of channels; see the module's documentation.  Establishes ``equalized``.
 
-    ``solvers``: names separated by commas, of which every site gets the best, or ``best``: all of
-    them, without calibration data those that need none.  ``DataError`` where one that is asked for
-    by name needs data that is not there, or where a value is not finite.
+    ``solvers``: names separated by commas, of which every site gets the best, or ``best``: all that
+    contend, without calibration data those that need none.  ``DataError`` where one that is asked
+    for by name needs data that is not there, or where a value is not finite.
     """
 
     solvers: str = BEST
@@ -121,7 +121,7 @@ class Equalize(Pass):
 
     def _usable(self, context: Context) -> tuple[list[str], dict[str, str]]:
         """The solvers to run, and what there is to say about it."""
-        names = self._asked() or list(SOLVERS)
+        names = self._asked() or [name for name in SOLVERS if SOLVERS[name].contends]
         if context.calibration is not None:
             return names, {}
         hungry = [name for name in names if SOLVERS[name].needs_data]

@@ -52,6 +52,11 @@ class Walk:
         for changed, real in zip(*found, strict=True):
             yield changed, real[fit.target]
 
+    def seen(self, graph: Graph, name: str) -> Iterator[Array]:
+        """A value of ``graph``, the changed network with something added here, in every sample."""
+        for found in self._after.values([name], graph):
+            yield found[name]
+
     def advance(self, node: Node) -> None:
         """Go past a node of the changed network, which will not change any more."""
         self._after.advance(self.changed.index(node) + 1)

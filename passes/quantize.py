@@ -84,7 +84,7 @@ class QuantizeStatic(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Statistics:
         """Quantize everything that the plan gives codes."""
-        real = graph.copy()
+        real = context.real = graph.copy()
         decided = plan(graph, context.kept, self.activation_bits, context.widths.activations)
         context.why_float.update(decided.why_float)
         scales = choose_scales(graph, decided, context)

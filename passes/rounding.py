@@ -1,11 +1,15 @@
 """Which integers stand for weights: those whose errors cancel, or those the inputs notice least."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
 from ..ir.types import Array
+
+Levels = Callable[[Array], Array]
+"""What is nearest to numbers, of all that they may become."""
 
 DAMPING = 0.01
 """Share of the mean variance added to every input's own (GPTQ, section 3.3)."""
@@ -46,15 +50,16 @@ def balanced(rows: Array, taps: int) -> Array:
 
 
 def second_order(
-    rows: Array, scale: Array, covariance: Array, samples: int, top: int,
-    order: str = "activation", least: int | None = None, sweeps: int = 0,
+    rows: Array, scale: Array, covariance: Array, samples: int, top: int | Levels,
+    order: str = "activation", sweeps: int = 0,
 ) -> Array:  # fmt: skip
     """Integers that lose little of the layer's *result*: each error is fed back to later columns.
 
     ``rows`` float64 ``[groups, outputs, K]``, ``scale`` ``[groups, outputs]`` (or with ``K``: steps
     of columns that differ), ``covariance`` of the K inputs ``[groups, K, K]``, estimated from
     ``samples`` observations; that of few samples is drawn towards its diagonal.  The integers go
-    from ``least`` (default: ``-top``) to ``top``.  ``order``: one of ``ORDERS`` or ``BEST``.
+    from ``-top`` to ``top``, or ``top`` says what is nearest to numbers in steps, integer or not.
+    ``order``: one of ``ORDERS`` or ``BEST``.
 
     ``sweeps``: how often each code is then put right while all others stay.
 
@@ -68,15 +73,15 @@ def second_order(
     whole = rows / steps
     best = np.empty_like(whole)
     lowest = np.full(rows.shape[:2], np.inf)
-    codes = range(-top if least is None else least, top + 1)
-    for columns in _orders(whole, steps, inverse, spread, codes, order):
-        found = _fed_back(whole, steps, inverse, columns, codes)
+    levels = top if callable(top) else partial(nearest, codes=range(-top, top + 1))
+    for columns in _orders(whole, steps, inverse, spread, levels, order):
+        found = _fed_back(whole, steps, inverse, columns, levels)
         error = (found - whole) * steps
         lost = np.einsum("gok,gok->go", error @ spread, error) if order == BEST else 0.0
         better = lost < lowest
         best[better], lowest = found[better], np.minimum(lost, lowest)
     for _ in range(sweeps):
-        _put_right(best, whole, steps, spread, codes)
+        _put_right(best, whole, steps, spread, levels)
     return best
 
 
@@ -92,7 +97,7 @@ def _trusted(covariance: Array, samples: int) -> Array:
 
 
 def _orders(
-    whole: Array, steps: Array, inverse: Array, spread: Array, codes: range, order: str
+    whole: Array, steps: Array, inverse: Array, spread: Array, levels: Levels, order: str
 ) -> Iterator[Array]:
     """Columns ``[groups, K]`` in their order, for every order that is asked for."""
     for name in ORDERS if order == BEST else (order,):
@@ -101,7 +106,7 @@ def _orders(
         elif name == "activation":
             key = np.diagonal(spread, axis1=1, axis2=2)
         else:
-            error = (nearest(whole, codes) - whole) * steps
+            error = (levels(whole) - whole) * steps
             key = np.square(error).sum(1) / np.diagonal(inverse, axis1=1, axis2=2)
         yield np.argsort(-key, axis=1, kind="stable")
 
@@ -111,7 +116,7 @@ def nearest(whole: Array, codes: range) -> Array:
     return np.clip(np.rint(whole), codes[0], codes[-1])
 
 
-def _fed_back(whole: Array, steps: Array, inverse: Array, columns: Array, codes: range) -> Array:
+def _fed_back(whole: Array, steps: Array, inverse: Array, columns: Array, levels: Levels) -> Array:
     """Codes of ``whole [groups, outputs, K]``, whose columns are rounded in the order given.
 
     Rows know nothing of each other: any blocks of them, one after another or side by side, get the
@@ -129,7 +134,7 @@ def _fed_back(whole: Array, steps: Array, inverse: Array, columns: Array, codes:
 
     def work(part: slice) -> None:
         own = steps if len(steps[0]) == 1 else steps[:, part]
-        _round_columns(rest[:, part], np.broadcast_to(own, rest[:, part].shape), factor, codes)
+        _round_columns(rest[:, part], np.broadcast_to(own, rest[:, part].shape), factor, levels)
 
     if len(parts) == 1:
         work(parts[0])
@@ -141,14 +146,14 @@ def _fed_back(whole: Array, steps: Array, inverse: Array, columns: Array, codes:
     return out
 
 
-def _round_columns(rest: Array, steps: Array, factor: Array, codes: range) -> None:
+def _round_columns(rest: Array, steps: Array, factor: Array, levels: Levels) -> None:
     """Replace ``rest [groups, rows, K]`` by codes, the errors of which go to the columns after."""
     width = rest.shape[2]
     for start in range(0, width, BLOCK):
         stop = min(start + BLOCK, width)
         errors = np.empty((*rest.shape[:2], stop - start))
         for i in range(start, stop):
-            found = nearest(rest[..., i], codes)
+            found = levels(rest[..., i])
             error = (rest[..., i] - found) * steps[..., i] / factor[:, None, i, i]
             here = slice(i + 1, stop)
             rest[..., here] -= error[..., None] * factor[:, None, i, here] / steps[..., here]
@@ -156,12 +161,12 @@ def _round_columns(rest: Array, steps: Array, factor: Array, codes: range) -> No
         rest[..., stop:] -= errors @ factor[:, start:stop, stop:] / steps[..., stop:]
 
 
-def _put_right(found: Array, whole: Array, steps: Array, spread: Array, codes: range) -> None:
+def _put_right(found: Array, whole: Array, steps: Array, spread: Array, levels: Levels) -> None:
     """Every column of ``found`` once more, by the errors that all others make."""
     steps = np.broadcast_to(steps, whole.shape)
     pull = ((whole - found) * steps) @ spread
     for i in range(whole.shape[2]):
         own, before = spread[:, None, i, i], found[..., i].copy()
-        found[..., i] = nearest(before + pull[..., i] / own / steps[..., i], codes)
+        found[..., i] = levels(before + pull[..., i] / own / steps[..., i])
         moved = (found[..., i] - before) * steps[..., i]
         pull -= moved[..., None] * spread[:, None, i, :]

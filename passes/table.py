@@ -14,6 +14,7 @@ PASSES: dict[str, str] = {
     "calibrate": "calibrate:Calibrate",
     "canonicalize": "canonicalize:Canonicalize",
     "choose-precision": "choose_precision:ChoosePrecision",
+    "compensate-low-rank": "compensate_low_rank:CompensateLowRank",
     "encode": "encode:EncodeFormats",
     "equalize": "equalize:Equalize",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",

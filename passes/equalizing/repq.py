@@ -15,6 +15,7 @@ ends).  That ``Z`` must be rounded is ours: the published code averages and does
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,16 @@ class PerChannel:
 
 def solve(site: Site) -> Amounts:
     """The amounts that make codes per channel codes per tensor."""
-    low, high = site.low, site.high
-    if not site.shifts:
-        high = np.maximum(high, -low)
-        low = -high
+    low, high = spans(site)
     return per_channel(low, high, site.samples, site.precision.top, site.shifts).amounts
+
+
+def spans(site: Site) -> tuple[Array, Array]:
+    """The range of every channel; symmetric where nothing can be shifted."""
+    if site.shifts:
+        return site.low, site.high
+    high = np.maximum(site.high, -site.low)
+    return -high, high
 
 
 def per_channel(low: Array, high: Array, x: Array, top: int, shifts: bool) -> PerChannel:
@@ -60,19 +66,24 @@ def per_channel(low: Array, high: Array, x: Array, top: int, shifts: bool) -> Pe
 
     Channels that do not vary get a step that is small, and no zero point of their own.
     """
-    wide = np.maximum(high - low, (high - low).max(initial=0.0) / REACH)
-    wide = np.where(wide > 0, wide, 1.0)
     best = np.full(len(low), np.inf)
-    step, zero = wide / top, np.zeros(len(low))
-    ends = (high + low - wide) / 2, (high + low + wide) / 2
-    pairs = [(a, b) for a in CUTS for b in CUTS if (a + b <= CUTS[-1] if shifts else a == b < 0.5)]
-    for a, b in pairs:
-        first, last = ends[0] + a * wide, ends[1] - b * wide
-        s = (last - first) / top
-        z = np.rint(-first / s)
+    step, zero = np.ones(len(low)), np.zeros(len(low))
+    for s, z in clipped(low, high, top, shifts):
         codes = np.clip(np.rint(x / s[:, None]) + z[:, None], 0, top)
         error = np.square((codes - z[:, None]) * s[:, None] - x).sum(1)
         better = error < best
         best = np.where(better, error, best)
         step, zero = np.where(better, s, step), np.where(better, z, zero)
     return PerChannel(step, zero if shifts else np.zeros(len(low)))
+
+
+def clipped(low: Array, high: Array, top: int, shifts: bool) -> Iterator[tuple[Array, Array]]:
+    """Scales and zero points per channel, for all pairs of ``CUTS`` at both ends of the ranges."""
+    wide = np.maximum(high - low, (high - low).max(initial=0.0) / REACH)
+    wide = np.where(wide > 0, wide, 1.0)
+    ends = (high + low - wide) / 2, (high + low + wide) / 2
+    pairs = [(a, b) for a in CUTS for b in CUTS if (a + b <= CUTS[-1] if shifts else a == b < 0.5)]
+    for a, b in pairs:
+        first, last = ends[0] + a * wide, ends[1] - b * wide
+        step = (last - first) / top
+        yield step, np.rint(-first / step)

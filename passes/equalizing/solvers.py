@@ -9,6 +9,7 @@ from . import (
     awq,
     cross_layer,
     dilate,
+    dual_clipping,
     fp_bias,
     outlier_suppression,
     predicted,
@@ -27,6 +28,8 @@ class Solver:
     needs_data: bool = True
     sweeps: int = 1
     """How often all sites are solved, where a site's answer depends on others'."""
+    contends: bool = True
+    """Whether ``best`` tries it; else it has to be asked for by name."""
 
 
 SOLVERS: dict[str, Solver] = {
@@ -35,6 +38,7 @@ SOLVERS: dict[str, Solver] = {
     "outlier-suppression": Solver(outlier_suppression.solve),
     "awq": Solver(awq.solve),
     "repq": Solver(repq.solve),
+    "dual-clipping": Solver(dual_clipping.solve, contends=False),
     "fp-bias": Solver(fp_bias.solve),
     "cross-layer": Solver(cross_layer.solve, needs_data=False, sweeps=20),
     "dilate": Solver(dilate.solve, needs_data=False, sweeps=2),

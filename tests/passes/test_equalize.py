@@ -11,6 +11,8 @@ from qc.ir.errors import DataError, PreconditionError
 from qc.passes import Canonicalize, Context, FoldBatchNorm, PassManager
 from qc.passes.calibrate import Calibrate
 from qc.passes.equalize import Equalize
+from qc.passes.equalizing.site import Site
+from qc.passes.equalizing.solvers import SOLVERS, Solver
 from qc.passes.linear import Linear
 from qc.passes.measure import sqnr_db
 from qc.passes.quantize import QuantizeStatic
@@ -200,6 +202,23 @@ def test_solvers_that_are_none_are_refused() -> None:
     assert Equalize("smooth, dilate").apply(outlier_net().graph, Context(
         calibration=outlier_net().feeds(3)
     ))["rewrites"]  # fmt: skip
+
+
+def test_a_solver_that_does_not_contend_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def solve(site: Site) -> None:
+        asked.append(site.name)
+
+    assert not SOLVERS["dual-clipping"].contends
+    monkeypatch.setitem(SOLVERS, "dual-clipping", Solver(solve, contends=False))
+    b, context = normed_net(), Context(calibration=normed_net().feeds(4))
+    Equalize().apply(b.graph.copy(), context)
+    assert asked == []
+    Equalize("dual-clipping").apply(b.graph.copy(), context)
+    assert asked == ["layernormalization"]
 
 
 def test_values_must_be_finite() -> None:

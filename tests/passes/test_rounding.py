@@ -1,5 +1,7 @@
 """Second-order rounding and the moments that it uses."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from graphs import Builder
@@ -9,7 +11,7 @@ from qc.passes import rounding
 from qc.passes.linear import Linear
 from qc.passes.moments import Moments
 from qc.passes.quantize import QuantizeStatic
-from qc.passes.rounding import BEST, BLOCK, ORDERS, balanced, second_order
+from qc.passes.rounding import BEST, BLOCK, ORDERS, balanced, nearest, second_order
 from qc.passes.windows import Windows
 
 
@@ -196,7 +198,8 @@ def test_sweeps_and_a_further_code_lose_less() -> None:
     samples = 10**9
 
     def error(least: int, sweeps: int) -> float:
-        codes = second_order(rows, steps, covariance, samples, 3, BEST, least, sweeps)
+        levels = partial(nearest, codes=range(least, 4))
+        codes = second_order(rows, steps, covariance, samples, levels, BEST, sweeps)
         assert codes.min() >= least
         assert codes.max() <= 3
         made = codes * steps - rows
