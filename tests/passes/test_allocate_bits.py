@@ -11,10 +11,11 @@ from graphs import Builder
 from qc.ir import Graph, evaluate
 from qc.ir.errors import PassError, PreconditionError
 from qc.ir.ops.quantize import Quantize
+from qc.ir.stored import code_bits
 from qc.passes import Context, PassManager
 from qc.passes.allocate_bits import AllocateBits
 from qc.passes.ledger import Row
-from qc.passes.measure import code_bits, sqnr_db
+from qc.passes.measure import sqnr_db
 from qc.passes.recipe import load_recipe
 
 
