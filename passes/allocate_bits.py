@@ -10,11 +10,11 @@ up.  Within a budget the bits of least noise are then found exactly::
 Where an accuracy is to be kept (``--max-drop``), the budget is the least that keeps it, found by
 trying (``bits.meet``); if 8 bits everywhere do not, layers stay float, the worst ones first.
 
-Comes before ``quantize``, which obeys.  Does not handle: operands of 16 bits; budgets of time,
-which bits do not change, since codes of all widths have the same kernels.  Sources: Dong et al.,
-"HAWQ-V2", 2020 (bits by sensitivities that add up); Xu et al., "Efficient Joint Optimization of
-Layer-Adaptive Weight Pruning in Deep Neural Networks", 2023 (measured curves, and the program that
-allocates).
+Codes of all widths have the same kernels: a budget of time decides which regions stay float.
+Comes before ``quantize``, which obeys.  Does not handle: operands of 16 bits.  Sources: Dong et
+al., "HAWQ-V2", 2020 (bits by sensitivities that add up); Xu et al., "Efficient Joint Optimization
+of Layer-Adaptive Weight Pruning in Deep Neural Networks", 2023 (measured curves, and the program
+that allocates).
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from ..ir.types import Array
 from .base import Kind, Pass, Statistics
 from .bits.curves import curves
 from .bits.knapsack import allocate
+from .bits.latency import within_latency
 from .bits.meet import meet
 from .bits.priors import PRIORS, guessed
 from .bits.sites import ACTIVATIONS, WEIGHTS, Site, sites_of, widths_of
-from .bits.size import within_bytes
+from .bits.size import ByteBudget
 from .context import Context
 from .plan import plan
 from .quantize import coder_in
@@ -50,9 +51,12 @@ class AllocateBits(Pass):
     not given stays as ``quantize`` says.  ``bytes``: of all constants of the integer network, as
     the ledger counts them, for the weights instead of a mean; at most 1 a fraction of those with
     the bits that ``quantize`` says.  Without a budget, and without an accuracy to keep, nothing is
-    decided.  ``latency`` is refused, with the reason.  ``candidates``: the numbers of bits to
-    choose from; ``samples``: of the calibration data, to measure on.  ``sensitivity``: how noises
-    of weights within a budget are known, ``measured`` or guessed (``lim``, ``zscore``: see
+    decided.
+
+    ``latency``: the part of the integer network's time that regions may take which are left in
+    float for less noise (``bits.latency``); bits change no time.  ``candidates``: the numbers of
+    bits to choose from; ``samples``: of the calibration data, to measure on.  ``sensitivity``: how
+    noises of weights within a budget are known, ``measured`` or guessed (``lim``, ``zscore``: see
     ``bits.priors``).
     """
 
@@ -83,14 +87,12 @@ class AllocateBits(Pass):
                 )
         if self.samples < 1:
             raise PreconditionError(f"{self.name}.samples = {self.samples} must be above zero")
-        if self.latency is not None:
-            raise PreconditionError(
-                f"{self.name}.latency: bits change no time, since codes of all widths have the "
-                "same kernels; choose-precision leaves in float what is faster so, and "
-                "prune-channels.latency makes a network take less"
-            )
-        if self.bytes is not None and not self.bytes > 0:
-            raise PreconditionError(f"{self.name}.bytes = {self.bytes:g} must be above zero")
+        for key in ("bytes", "latency"):
+            budget = getattr(self, key)
+            if budget is not None and not budget > 0:
+                raise PreconditionError(f"{self.name}.{key} = {budget:g} must be above zero")
+        if self.bytes is not None and self.latency is not None:
+            raise PreconditionError(f"{self.name}: give bytes or latency, not both")
         if self.bytes is not None and self.weights is not None:
             raise PreconditionError(f"{self.name}: give weights or bytes, not both")
         known = (MEASURED, *PRIORS)
@@ -105,6 +107,11 @@ class AllocateBits(Pass):
                 f"{ACTIVATIONS} or take {MEASURED!r}"
             )
 
+    @property
+    def timed(self) -> bool:
+        """A latency budget works with times."""
+        return self.latency is not None
+
     def draft(self) -> None:
         """Nothing: codes of all widths have the same kernels."""
 
@@ -118,10 +125,11 @@ class AllocateBits(Pass):
         coder = coder_in(context.after)
         if coder is None:
             raise PassError(f"{self.name} decides for quantize, which does not follow it")
-        if self.bytes is not None and context.accuracy is not None:
-            raise PreconditionError(
-                f"{self.name}: --max-drop raises bits as far as it must; leave out bytes, or it"
-            )
+        for key in ("bytes", "latency"):
+            if getattr(self, key) is not None and context.accuracy is not None:
+                raise PreconditionError(
+                    f"{self.name}: --max-drop takes as much as it must; leave out {key}, or it"
+                )
         decided = plan(graph, context.kept, coder.activation_bits)
         sites = sites_of(graph, decided, context.kept)
         bits = [coder.weight_bits if s.kind == WEIGHTS else coder.activation_bits for s in sites]
@@ -130,13 +138,11 @@ class AllocateBits(Pass):
             some = [i for i, s in enumerate(sites) if s.kind == kind]
             if given is not None and some:
                 own = [sites[i] for i in some]
-                losses = self._losses(own, graph, context)
                 if kind == WEIGHTS and self.bytes is not None:
-                    found, facts["bytes"] = within_bytes(
-                        given, graph, context, coder, own, self._bits, losses
-                    )
+                    budget = ByteBudget.of(given, graph, context, coder, own, self._bits)
+                    found, facts["bytes"] = budget.met(self._losses(own, graph, context))
                 else:
-                    found = self._within(given, own, losses)
+                    found = self._within(given, own, self._losses(own, graph, context))
                 for i, n in zip(some, found, strict=True):
                     bits[i] = n
         if context.accuracy is not None and sites:
@@ -144,12 +150,30 @@ class AllocateBits(Pass):
             facts |= tried
         elif not self._budgeted:
             return {"rewrites": 0, "decided": "nothing: there is no budget"}
+        if self.latency is not None:
+            sites, bits, timed = self._timely(self.latency, sites, bits, graph, context)
+            facts |= timed
         context.widths = widths_of(sites, bits)
         return {"rewrites": 0, **means(sites, bits), **facts}
 
     @property
     def _budgeted(self) -> bool:
-        return any(b is not None for b in (self.weights, self.activations, self.bytes))
+        budgets = (self.weights, self.activations, self.bytes, self.latency)
+        return any(b is not None for b in budgets)
+
+    def _timely(
+        self, part: float, sites: list[Site], bits: list[int], graph: Graph, context: Context
+    ) -> tuple[list[Site], list[int], Statistics]:
+        """What still has codes where regions stay float within a budget of time."""
+        every = sorted(set(bits))
+        found = curves(graph, context, sites, every, self.samples)
+        noise = [float(own[every.index(n)]) for own, n in zip(found, bits, strict=True)]
+        kept, taken = within_latency(part, graph, context, sites, noise)
+        context.chosen_float.update(kept)
+        left = sites_of(graph, plan(graph, context.kept, max(every)), context.kept)
+        known = {m: n for s, n in zip(sites, bits, strict=True) for m in s.members}
+        facts: Statistics = {"float": len(kept), "latency": round(taken, 3)}
+        return left, [known[s.members[0]] for s in left], facts
 
     def _losses(self, sites: Sequence[Site], graph: Graph, context: Context) -> list[Array]:
         """The noise of every site for every number of bits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,35 +20,48 @@ from .knapsack import allocate
 from .sites import Site
 
 
-def within_bytes(
-    budget: float,
-    graph: Graph,
-    context: Context,
-    coder: QuantizeStatic,
-    sites: Sequence[Site],
-    candidates: Sequence[int],
-    losses: Sequence[Array],
-) -> tuple[list[int], int]:
-    """The bits of every layer's weights of least loss within a budget, and the bytes they make.
+@dataclass(frozen=True)
+class ByteBudget:
+    """At most ``limit`` bytes: ``fixed`` ones, and ``costs[i][k]`` of site i with candidate k."""
 
-    ``budget``: bytes of all constants of the integer network, as the ledger counts them; at most 1
-    a fraction of those with the bits that ``coder`` gives all layers.  ``losses``: ``[candidates]``
-    per site.  ``PreconditionError`` with the least possible where it cannot be met.
-    """
-    fixed = _others(graph, context, coder)
-    uniform = fixed + sum(_taken(s.size, coder.weight_bits) for s in sites)
-    limit = budget * uniform if budget <= 1 else budget
-    costs = [np.array([_taken(s.size, b) for b in candidates], float) for s in sites]
-    chosen = allocate(costs, losses, limit - fixed)
-    if chosen is None:
+    limit: float
+    fixed: int
+    costs: Sequence[Array]
+    candidates: Sequence[int]
+
+    @staticmethod
+    def of(
+        budget: float,
+        graph: Graph,
+        context: Context,
+        coder: QuantizeStatic,
+        sites: Sequence[Site],
+        candidates: Sequence[int],
+    ) -> ByteBudget:
+        """``budget``: bytes of all constants of the integer network, as the ledger counts them.
+
+        At most 1 it is a fraction of those with the bits that ``coder`` gives all layers.
+        ``PreconditionError`` with the least possible where it cannot be met.
+        """
+        fixed = _others(graph, context, coder)
+        uniform = fixed + sum(_taken(s.size, coder.weight_bits) for s in sites)
+        costs = [np.array([_taken(s.size, b) for b in candidates], float) for s in sites]
+        limit = budget * uniform if budget <= 1 else budget
         least = fixed + sum(int(c.min()) for c in costs)
-        raise PreconditionError(
-            f"allocate-bits.bytes = {budget:g} cannot be met: the least are {least} bytes, "
-            f"{least / uniform:.3f} of the {uniform} with {coder.weight_bits} bits everywhere, of "
-            f"which {fixed} are no weights in codes"
-        )
-    taken = fixed + sum(int(c[k]) for c, k in zip(costs, chosen, strict=True))
-    return [candidates[k] for k in chosen], taken
+        if least > limit:
+            raise PreconditionError(
+                f"allocate-bits.bytes = {budget:g} cannot be met: the least are {least} bytes, "
+                f"{least / uniform:.3f} of the {uniform} with {coder.weight_bits} bits "
+                f"everywhere, of which {fixed} are no weights in codes"
+            )
+        return ByteBudget(limit, fixed, costs, candidates)
+
+    def met(self, losses: Sequence[Array]) -> tuple[list[int], int]:
+        """The bits of every site of least loss (``[candidates]`` each), and the bytes they make."""
+        chosen = allocate(self.costs, losses, self.limit - self.fixed)
+        assert chosen is not None
+        taken = self.fixed + sum(int(c[k]) for c, k in zip(self.costs, chosen, strict=True))
+        return [self.candidates[k] for k in chosen], taken
 
 
 def _taken(size: int, bits: int) -> int:

@@ -149,9 +149,10 @@ def test_bytes_that_cannot_be_met_are_refused_with_the_least(budget: float) -> N
     assert {bits for _, bits in layers(graph)} == {2}
 
 
-def test_bytes_and_an_accuracy_contradict_each_other() -> None:
-    with pytest.raises(PreconditionError, match="leave out bytes, or it"):
-        compressed(uneven(), accuracy=14.0, bytes=0.9)
+@pytest.mark.parametrize("budget", ["bytes", "latency"])
+def test_a_budget_and_an_accuracy_contradict_each_other(budget: str) -> None:
+    with pytest.raises(PreconditionError, match=f"leave out {budget}, or it"):
+        compressed(uneven(), accuracy=14.0, **{budget: 0.9})
 
 
 @pytest.mark.parametrize("sensitivity", ["lim", "zscore"])
@@ -216,7 +217,8 @@ def test_what_cannot_be_kept_ends_with_the_best_there_is() -> None:
         ({"samples": 0}, "samples = 0 must be above zero"),
         ({"bytes": 0}, "bytes = 0 must be above zero"),
         ({"bytes": 0.5, "weights": 4.0}, "give weights or bytes, not both"),
-        ({"latency": 0.9}, "bits change no time, since codes of all widths have the same kernels"),
+        ({"latency": 0}, "latency = 0 must be above zero"),
+        ({"latency": 0.9, "bytes": 0.9}, "give bytes or latency, not both"),
         ({"sensitivity": "limb"}, "'limb' is unknown; did you mean 'lim'"),
         ({"sensitivity": "lim", "activations": 4.0}, "'lim' knows weights only"),
     ],

@@ -11,7 +11,7 @@ from graphs import Builder
 from qc.ir.errors import PreconditionError
 from qc.passes import Context, PassManager
 from qc.passes.bits.sites import WEIGHTS, Site, sites_of
-from qc.passes.bits.size import within_bytes
+from qc.passes.bits.size import ByteBudget
 from qc.passes.plan import plan
 from qc.passes.quantize import QuantizeStatic
 from qc.passes.recipe import load_recipe
@@ -39,7 +39,7 @@ def test_as_good_as_trying_everything() -> None:
     losses = [rng.random() * 4.0 ** -np.array(BITS) for _ in sites]
 
     def within(budget: float) -> tuple[list[int], int]:
-        return within_bytes(budget, b.graph, context, coder, sites, BITS, losses)
+        return ByteBudget.of(budget, b.graph, context, coder, sites, BITS).met(losses)
 
     def loss(bits: list[int]) -> float:
         return float(sum(own[BITS.index(n)] for own, n in zip(losses, bits, strict=True)))
