@@ -38,9 +38,12 @@ from .bits.sites import ACTIVATIONS, WEIGHTS, Site, sites_of, widths_of
 from .bits.size import ByteBudget
 from .context import Context
 from .plan import plan
-from .quantize import coder_in
+from .quantize import QuantizeStatic, coder_in
 
 MEASURED = "measured"
+
+Choice = tuple[list[Site], list[int]]
+"""Sites and the bits of each."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class AllocateBits(Pass):
                 )
         decided = plan(graph, context.kept, coder.activation_bits)
         sites = sites_of(graph, decided, context.kept)
-        bits = [coder.weight_bits if s.kind == WEIGHTS else coder.activation_bits for s in sites]
+        bits = [_given(coder, s) for s in sites]
         facts: Statistics = {}
         for kind, given in ((WEIGHTS, self.bytes or self.weights), (ACTIVATIONS, self.activations)):
             some = [i for i, s in enumerate(sites) if s.kind == kind]
@@ -151,7 +154,7 @@ class AllocateBits(Pass):
         elif not self._budgeted:
             return {"rewrites": 0, "decided": "nothing: there is no budget"}
         if self.latency is not None:
-            sites, bits, timed = self._timely(self.latency, sites, bits, graph, context)
+            (sites, bits), timed = self._timely(self.latency, (sites, bits), graph, context, coder)
             facts |= timed
         context.widths = widths_of(sites, bits)
         return {"rewrites": 0, **means(sites, bits), **facts}
@@ -162,18 +165,22 @@ class AllocateBits(Pass):
         return any(b is not None for b in budgets)
 
     def _timely(
-        self, part: float, sites: list[Site], bits: list[int], graph: Graph, context: Context
-    ) -> tuple[list[Site], list[int], Statistics]:
-        """What still has codes where regions stay float within a budget of time."""
+        self, part: float, choice: Choice, graph: Graph, context: Context, coder: QuantizeStatic
+    ) -> tuple[Choice, Statistics]:
+        """What still has codes where regions stay float within a budget of time.
+
+        Codes that begin elsewhere then have the bits that ``quantize`` says.
+        """
+        sites, bits = choice
         every = sorted(set(bits))
         found = curves(graph, context, sites, every, self.samples)
         noise = [float(own[every.index(n)]) for own, n in zip(found, bits, strict=True)]
         kept, taken = within_latency(part, graph, context, sites, noise)
         context.chosen_float.update(kept)
-        left = sites_of(graph, plan(graph, context.kept, max(every)), context.kept)
+        left = sites_of(graph, plan(graph, context.kept, coder.activation_bits), context.kept)
         known = {m: n for s, n in zip(sites, bits, strict=True) for m in s.members}
-        facts: Statistics = {"float": len(kept), "latency": round(taken, 3)}
-        return left, [known[s.members[0]] for s in left], facts
+        own = [known.get(s.members[0], _given(coder, s)) for s in left]
+        return (left, own), {"float": len(kept), "latency": round(taken, 3)}
 
     def _losses(self, sites: Sequence[Site], graph: Graph, context: Context) -> list[Array]:
         """The noise of every site for every number of bits."""
@@ -188,6 +195,11 @@ class AllocateBits(Pass):
         chosen = allocate(costs, losses, mean * float(sizes.sum()))
         assert chosen is not None
         return [self._bits[k] for k in chosen]
+
+
+def _given(coder: QuantizeStatic, site: Site) -> int:
+    """The bits that ``quantize`` says."""
+    return coder.weight_bits if site.kind == WEIGHTS else coder.activation_bits
 
 
 def means(sites: Sequence[Site], bits: Sequence[int]) -> dict[str, int | float | str]:
