@@ -7,11 +7,12 @@ from .ir.graph import Graph, Node, Value
 from .ir.ops.encoding import Decode
 from .ir.ops.integer import IntegerOp, QConv, QMatMul
 from .ir.ops.quantize import Dequantize, DynamicDequantize, DynamicQuantize, Quantize
+from .ir.stored import code_bits
 from .ir.types import Array
 from .metrics import Sqnr
 from .passes.codes import greatest_code
 from .passes.context import Context
-from .passes.measure import code_bits, node_macs
+from .passes.measure import node_macs
 
 MOVES = frozenset({
     "Cast", "Concat", "Decode", "Dequantize", "Encode", "Expand", "Flatten", "Gather", "Identity",

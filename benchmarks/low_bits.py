@@ -2,11 +2,13 @@
 
     python benchmarks/low_bits.py                        # resnet20 and squeezenet, all recipes
     python benchmarks/low_bits.py resnet20 --form w4a4 --max-drop 0.5
+    python benchmarks/low_bits.py resnet20 vit_cifar10 --form w4a8 --allocated
 
 ``plain``: weights rounded to the nearest, biases left alone.  ``KiB``: constants with weights at
 the width of their codes.  ``max-drop``: recipe w4a4 with bits raised until no more than so many
-points are lost.  ``seconds``: the whole compilation; ``differing`` counts values of the compiled
-code that are not those of the numpy reference.
+points are lost.  ``allocated``: so many bits a weight on average, by noises that are measured or
+guessed.  ``seconds``: the whole compilation; ``allocating``: of these that of bits; ``differing``
+counts values of the compiled code that are not those of the numpy reference.
 """
 
 from __future__ import annotations
@@ -33,16 +35,24 @@ FORMS: dict[str, tuple[str, dict[str, object]]] = {
     **{f"{recipe} plain": (recipe, PLAIN) for recipe in RECIPES[1:]},
     **{recipe: (recipe, {}) for recipe in RECIPES},
 }
+ALLOCATED: dict[str, tuple[str, dict[str, object]]] = {
+    f"w4a8 {mean:g} {how}": (
+        "w4a8", {"allocate-bits.weights": mean, "allocate-bits.sensitivity": how}
+    )
+    for mean in (4.0, 3.5)
+    for how in ("measured", "lim", "zscore")
+}  # fmt: skip
 START = "w4a4"
+ALLOCATION = "allocate-bits"
 HEADERS = (
     "network", "recipe", "bits of weights", "of activations", "KiB", "float", "compiled", "drop",
-    "SQNR dB", "seconds", "differing",
+    "SQNR dB", "seconds", "allocating", "differing",
 )  # fmt: skip
 
 
 def measure(case: Case, form: str, max_drop: float | None, samples: int) -> list[object]:
     """Compile for this machine and judge the compiled code on the whole evaluation set."""
-    recipe, options = FORMS.get(form, (START, {}))
+    recipe, options = (FORMS | ALLOCATED).get(form, (START, {}))
     out, labelled = case.folder / "out", case.folder / "labelled.npz"
     np.savez(labelled, **case.inputs, **case.targets)
     job = api.Job(
@@ -57,9 +67,10 @@ def measure(case: Case, form: str, max_drop: float | None, samples: int) -> list
     ratio.update(case.real, outputs)
     before, after = (case.entry.score(x, case.targets) for x in (case.real, outputs))
     differing = str(compare(case, out, samples)).split(" values")[0]
+    allocating = sum(float(str(r["seconds"])) for r in report.ledger if r["pass"] == ALLOCATION)
     bits = [_mean(report.layers, key) for key in ("weight_bits", "activation_bits")]
     return [case.name, form, *bits, report.bytes / 1024, before, after,
-            100 * (before - after), ratio.db, seconds, differing]  # fmt: skip
+            100 * (before - after), ratio.db, seconds, allocating, differing]  # fmt: skip
 
 
 def _mean(layers: Sequence[dict[str, object]], key: str) -> float:
@@ -74,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     top.add_argument("names", nargs="*", default=list(NETWORKS))
     top.add_argument("--form", action="append", choices=list(FORMS), help="default: all")
+    top.add_argument("--allocated", action="store_true", help="means of 4 and 3.5 bits, too")
     top.add_argument("--max-drop", type=float, metavar="POINTS", help="this one beside them")
     top.add_argument("--calib", type=int, default=128, metavar="N")
     top.add_argument("--limit", type=int, metavar="N", help="evaluate on the first N samples only")
@@ -86,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case = Case(name, Path(folder))
             case.prepare(args.calib, args.limit)
             forms = [(form, None) for form in args.form or FORMS]
+            forms += [(form, None) for form in ALLOCATED if args.allocated]
             if args.max_drop is not None:
                 forms.append((f"max-drop {args.max_drop:g}", args.max_drop))
             for form, max_drop in forms:

@@ -13,7 +13,8 @@
     }
 
 Constants of at most eight elements stand inline, larger ones by hash; their data lie beside the
-text in a safetensors file (:func:`save`, :func:`load`).  Names with blanks, brackets or letters
+text in a safetensors file (:func:`save`, :func:`load`), integers without bits that none of them
+uses (``stored``).  Names with blanks, brackets or letters
 beyond ASCII are written percent-encoded.
 """
 
@@ -30,6 +31,7 @@ import numpy as np
 
 from .errors import FrontendError
 from .graph import Graph, Node, Origin, Value
+from .stored import is_packed, packed, unpacked
 from .types import (
     NARROW,
     Array,
@@ -126,11 +128,11 @@ def save(graph: Graph, directory: Path) -> None:
     """Write ``graph.txt`` and ``graph.safetensors`` into an existing directory."""
     from safetensors.numpy import save_file
 
-    large = {
-        digest(v.data): _storable(np.ascontiguousarray(v.data))
+    large = dict(
+        _storable(np.ascontiguousarray(v.data))
         for v in (v for g in (graph, *inner_graphs(graph)) for v in g.constants)
         if v.data is not None and _payload(v).startswith("sha256:")
-    }
+    )
     save_file(dict(sorted(large.items())), directory / DATA_FILE)
     (directory / TEXT_FILE).write_text(format_graph(graph) + "\n", encoding="utf-8")
     # safetensors lets nobody but the owner read; the files belong together.
@@ -145,9 +147,15 @@ def inner_graphs(graph: Graph) -> Iterator[Graph]:
             yield from inner_graphs(inner)
 
 
-def _storable(data: Array) -> Array:
-    """Elements that safetensors does not know as bytes."""
-    return data.view(np.uint8) if data.dtype.name in NARROW else data
+def _storable(data: Array) -> tuple[str, Array]:
+    """The name and form of a constant in the file: elements that it does not know as bytes."""
+    if is_packed(data):
+        return _packed_name(digest(data), data.dtype.name), packed(data)
+    return digest(data), data.view(np.uint8) if data.dtype.name in NARROW else data
+
+
+def _packed_name(name: str, dtype: str) -> str:
+    return f"{name}.packed-{dtype}"
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -270,7 +278,10 @@ def parse_type(text: str) -> TensorType:
 
 def _array(payload: str, t: TensorType, data: Mapping[str, Array]) -> Array:
     if payload.startswith("sha256:"):
-        stored = data[payload[7:]]
+        name = payload[7:]
+        if (few := data.get(_packed_name(name, t.dtype))) is not None:
+            return unpacked(few, t.static, t.dtype)
+        stored = data[name]
         same = stored.view(t.dtype) if t.dtype in NARROW else stored.astype(t.dtype, copy=False)
         return same.reshape(t.static)
     return np.array(json.loads(payload), numpy_dtype(t.dtype)).reshape(t.static)

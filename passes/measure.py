@@ -7,6 +7,7 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.encoding import Decode
+from ..ir.stored import stored_bytes
 from ..ir.types import Array
 
 _MULTIPLY = frozenset({"Conv", "QConv", "ConvTranspose", "MatMul", "QMatMul", "Gemm"})
@@ -24,17 +25,7 @@ def parameters(graph: Graph) -> int:
 
 def weight_bytes(graph: Graph) -> int:
     """Bytes of all constants, weights of fewer than 8 bits without the bits they do not use."""
-    return sum(_bytes(v.data) for v in graph.constants if v.data is not None)
-
-
-def code_bits(codes: Array) -> int:
-    """Bits that hold every one of symmetric integer codes; at least 2."""
-    reach = int(np.abs(codes.astype(np.int64)).max(initial=1))
-    return reach.bit_length() + 1
-
-
-def _bytes(data: Array) -> int:
-    return -(-data.size * min(code_bits(data), 8) // 8) if data.dtype == np.int8 else data.nbytes
+    return sum(stored_bytes(v.data) for v in graph.constants if v.data is not None)
 
 
 def macs(graph: Graph) -> int:

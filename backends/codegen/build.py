@@ -147,8 +147,8 @@ def compile_graph(
         mains = pool.compile({**runners}, target.tvm(), lambda _: "graph")
     objects = {name: data for name, (data, _) in {**compiled, **mains}.items()}
     with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
-        constants = bytes(program.constants)
-        library = link(objects, constants, Path(scratch), target.link, tiles(target.features))
+        constants, flags = program.constants, tiles(target.features)
+        library = link(objects, constants, Path(scratch), target.link, flags)
         alone = None
         if target.standalone:
             plain = {k: v for k, v in objects.items() if k == RUN or k not in runners}
@@ -279,7 +279,8 @@ def _bytes(port: Port) -> int:
 def _manifest(graph: Graph, target: Target, program: Program) -> dict[str, Any]:
     facts = {
         "weight_bytes": program.weights,
-        "constant_bytes": len(program.constants),
+        "constant_bytes": program.constants.stored,
+        "unpacked_bytes": program.constants.room,
         "workspace_bytes": max(program.arena, 64),
         "peak_activation_bytes": program.arena,
         "kernels": len(program.kernels),

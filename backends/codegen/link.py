@@ -13,14 +13,20 @@ from pathlib import Path
 
 from ...ir.errors import BackendError
 from ...targets.target import Target
+from .constants import Constants
 
 SECONDS = 300
 
 _CONSTANTS = """
 __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden qc_data\\n.globl qc_data\\n"
-        "qc_data:\\n.incbin \\"constants.bin\\"\\n.balign 64\\n.skip 64\\n.previous\\n");
+        "qc_data:\\n.incbin \\"constants.bin\\"\\n.balign 64\\n.skip 64\\n"
+        ".hidden qc_codes\\n.globl qc_codes\\nqc_codes:\\n.incbin \\"packed.bin\\"\\n.previous\\n");
 extern const unsigned char qc_data[] __attribute__((visibility("hidden")));
+static unsigned char qc_room[qc_room_bytes + 1] __attribute__((aligned(64)));
 const void *qc_constants(void) { return qc_data; }
+const void *qc_unpacked(void) { return qc_room; }
+/* The loader calls this once, before anything else here can be called. */
+__attribute__((constructor)) static void unpack(void) { qc_unpack(qc_room); }
 /* A state that the caller does not keep in one place is copied before it is written to. */
 int qc_keep(unsigned char *after, const unsigned char *before, long long size) {
   if (after != before)
@@ -80,7 +86,7 @@ def tiles(features: frozenset[str]) -> list[str]:
 
 def link(
     objects: dict[str, bytes],
-    constants: bytes,
+    constants: Constants,
     folder: Path,
     command: Sequence[str] = (),
     defines: Sequence[str] = (),
@@ -95,7 +101,7 @@ def link(
 
 def link_program(
     objects: dict[str, bytes],
-    constants: bytes,
+    constants: Constants,
     ports: str,
     folder: Path,
     command: Sequence[str],
@@ -127,12 +133,12 @@ static void qc_call(void **p) {{ qc_run({arguments}); }}
 """
 
 
-def _write(objects: dict[str, bytes], constants: bytes, folder: Path) -> list[str]:
+def _write(objects: dict[str, bytes], constants: Constants, folder: Path) -> list[str]:
     """The files to link; the names of the object files."""
     for name, data in objects.items():
         (folder / f"{name}.o").write_bytes(data)
-    (folder / "constants.bin").write_bytes(constants)
-    (folder / "constants.c").write_text(_CONSTANTS)
+    constants.write(folder)
+    (folder / "constants.c").write_text(constants.source() + _CONSTANTS)
     return [f"{name}.o" for name in objects]
 
 

@@ -13,14 +13,17 @@ from ...ir.errors import BackendError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.base import Op
 from ...ir.ops.late import Late
+from ...ir.stored import stored_bytes
 from ...ir.types import Array, TensorType
 from .accepted import check_node, check_value
 from .arrange import Arrangement, Border, arrange
 from .border import FillBorder
+from .buffer import Buffer, Storage
+from .constants import Constants
 from .generic import Generic, supported
 from .layout import LANES, Allocation, Halo, Strided, channels_last, round_up, rows
 from .pointwise import Copy
-from .program import Buffer, Pointer, Program, Storage
+from .program import Pointer, Program
 from .template import Choose, by_estimate
 
 Rule = Callable[["Lowering", Node], None]
@@ -79,7 +82,7 @@ class Lowering:
         self.walk()
         self._deliver()
         self.program.weights = sum(
-            v.data.nbytes for v in self.graph.constants if v.data is not None and v.uses
+            stored_bytes(v.data) for v in self.graph.constants if v.data is not None and v.uses
         )
         self.program.place()
         return self.program
@@ -117,7 +120,7 @@ class Lowering:
     def constant(self, array: Array, name: str = "constant") -> Place:
         """A dense constant."""
         array = np.ascontiguousarray(array)
-        buffer = self.program.constant(name, array.tobytes())
+        buffer = self.program.constants.add(name, array)
         dtype = memory_dtype(array.dtype.name)
         return Place(buffer, Strided.dense(dtype, tuple(array.shape)))
 
@@ -272,12 +275,12 @@ def lower(
 ) -> Program:
     """The program of an integer graph with static shapes for a cpu with ``features``.
 
-    ``choose`` says which kernel serves a workload; ``keep_constants``: see ``Program``;
+    ``choose`` says which kernel serves a workload; ``keep_constants``: see ``Constants``;
     ``program``: an empty one to fill, which shares kernels and constants with others.
     """
     from .rules import RULES
 
-    program = program or Program(keep_constants)
+    program = program or Program(constants=Constants(keep_constants))
     return Lowering(graph, features, arrange(graph), RULES, choose, program).run()
 
 

@@ -1,36 +1,14 @@
 """What the compiler emits: buffers, kernels and the calls that run them."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol
 
-from .memory import ALIGNMENT, SLACK, Interval, plan
+from .buffer import Buffer, Storage
+from .constants import Constants
+from .memory import Interval, plan
 from .regions import Region, held
-
-
-class Storage(Enum):
-    """Where a buffer lives."""
-
-    ARENA = "arena"
-    INPUT = "input"
-    OUTPUT = "output"
-    CONSTANT = "constant"
-
-
-@dataclass(eq=False)
-class Buffer:
-    """A piece of memory.
-
-    ``offset``: bytes into the arena or the constants; for inputs and outputs their index.
-    """
-
-    name: str
-    size: int
-    storage: Storage = Storage.ARENA
-    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,22 +65,20 @@ class Program:
     they begin.  ``once``: calls that come before the first run, in memory that nothing else is
     given.  ``kept``: inputs and outputs that are one state, which is copied first unless both are
     the same memory.
-    Without ``keep_constants`` their bytes are left out: the program can be costed, not run.
+    Where ``constants`` do not keep their bytes, the program can be costed, not run.
     """
 
-    keep_constants: bool = True
     kernels: dict[str, Kernel] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
     once: list[Call] = field(default_factory=list)
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
-    constants: bytearray = field(default_factory=bytearray)
+    constants: Constants = field(default_factory=Constants)
     kept: list[tuple[Buffer, Buffer]] = field(default_factory=list)
     arena: int = 0
     weights: int = 0
     _symbols: dict[Kernel, str] = field(default_factory=dict)
-    _blobs: dict[bytes, Buffer] = field(default_factory=dict)
 
     def call(
         self, kernel: Kernel, pointers: tuple[Pointer, ...], node: str, once: bool = False
@@ -127,26 +103,11 @@ class Program:
 
     def sibling(self) -> "Program":
         """An empty program of the same library: it shares kernels and constants."""
-        return Program(
-            self.keep_constants, self.kernels, constants=self.constants,
-            _symbols=self._symbols, _blobs=self._blobs,
-        )  # fmt: skip
+        return Program(self.kernels, constants=self.constants, _symbols=self._symbols)
 
     def keep(self, before: Buffer, after: Buffer) -> None:
         """Let an input and an output be one state."""
         self.kept.append((before, after))
-
-    def constant(self, name: str, data: bytes) -> Buffer:
-        """A constant; equal bytes are stored once."""
-        if not self.keep_constants:
-            return Buffer(name, len(data), Storage.CONSTANT)
-        key = hashlib.sha256(data).digest()
-        if key not in self._blobs:
-            offset = len(self.constants)
-            self.constants += data
-            self.constants += b"\0" * (SLACK + -(len(data) + SLACK) % ALIGNMENT)
-            self._blobs[key] = Buffer(name, len(data), Storage.CONSTANT, offset)
-        return self._blobs[key]
 
     @property
     def symbols(self) -> set[str]:

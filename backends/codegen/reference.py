@@ -14,6 +14,7 @@ from ...ir.errors import TargetError
 from ...ir.evaluate import evaluate, last_uses
 from ...ir.graph import Graph, Value
 from ...ir.ops.encoding import Decode, Encode
+from ...ir.stored import stored_bytes
 from ...ir.text import DATA_FILE, TEXT_FILE, load
 from ...ir.types import Array
 from ...ir.unpacked import unpacked
@@ -49,7 +50,7 @@ def reference_manifest(graph: Graph, target: Target) -> dict[str, Any]:
     ``peak_activation_bytes`` are those of the values that the reference holds at a time.
     """
     facts = {
-        "weight_bytes": sum(v.data.nbytes for v in graph.constants if v.data is not None),
+        "weight_bytes": sum(stored_bytes(v.data) for v in graph.constants if v.data is not None),
         "constant_bytes": 0,
         "workspace_bytes": 64,
         "peak_activation_bytes": _peak(graph),

@@ -15,7 +15,8 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as I
 
-from .program import Call, Pointer, Program, Storage
+from .buffer import FIXED, Storage
+from .program import Call, Pointer, Program
 from .regions import Tree, nested
 
 RUN = "qc_run"
@@ -54,10 +55,11 @@ class Runner:
             buffers = self._declare()
             threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
             self._keep(buffers)
-            base = I.bind(I.call_extern("handle", "qc_constants"))
-            constants = I.decl_buffer((max(len(self.program.constants), 1),), "uint8", data=base)
+            held = self.program.constants
+            constants = _memory("qc_constants", len(held.data))
+            unpacked = _memory("qc_unpacked", held.room) if held.packed else constants
             calls = self.program.calls
-            frame = _Frame(buffers, constants, threads)
+            frame = _Frame(buffers, constants, unpacked, threads)
             self._stretch(nested(self.program.regions, len(calls)), frame)
         return builder.get()
 
@@ -124,8 +126,9 @@ class Runner:
 
     def _pointer(self, pointer: Pointer, frame: "_Frame") -> Any:
         kind, offset = pointer.buffer.storage, pointer.offset
-        if kind is Storage.CONSTANT:
-            owner, offset = frame.constants, pointer.buffer.offset + offset
+        if kind in FIXED:
+            owner = frame.constants if kind is Storage.CONSTANT else frame.unpacked
+            offset += pointer.buffer.offset
         elif kind is Storage.ARENA:
             owner, offset = frame.buffers[-1], pointer.buffer.offset + offset
         else:
@@ -143,8 +146,15 @@ class _Frame:
 
     buffers: list[Any]
     constants: Any
+    unpacked: Any
     threads: Any
     trip: Any = None
+
+
+def _memory(function: str, size: int) -> Any:
+    """The bytes whose address a function of the library says."""
+    base = I.bind(I.call_extern("handle", function))
+    return I.decl_buffer((max(size, 1),), "uint8", data=base)
 
 
 def _address(buffer: Any, offset: int = 0) -> Any:

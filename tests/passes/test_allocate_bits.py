@@ -11,10 +11,11 @@ from graphs import Builder
 from qc.ir import Graph, evaluate
 from qc.ir.errors import PassError, PreconditionError
 from qc.ir.ops.quantize import Quantize
+from qc.ir.stored import code_bits
 from qc.passes import Context, PassManager
 from qc.passes.allocate_bits import AllocateBits
 from qc.passes.ledger import Row
-from qc.passes.measure import code_bits, sqnr_db
+from qc.passes.measure import sqnr_db, weight_bytes
 from qc.passes.recipe import load_recipe
 
 
@@ -118,6 +119,50 @@ def test_more_to_spend_is_never_worse_by_the_curves() -> None:
     assert found == sorted(found)
 
 
+@pytest.mark.parametrize("budget", [0.7, 0.9, 9000.0])
+def test_a_budget_of_bytes_is_that_of_the_ledger(budget: float) -> None:
+    """At most 1 it is a fraction of what the recipe makes of it with its own bits."""
+    uniform, _, _ = compressed(uneven(), recipe="w4a8")
+    limit = budget * weight_bytes(uniform) if budget <= 1 else budget
+    graph, context, row = compressed(uneven(), recipe="w4a8", bytes=budget)
+    assert row.statistics["bytes"] == weight_bytes(graph)
+    assert 0.9 * limit < weight_bytes(graph) <= limit
+    assert list(context.widths.weights.values()) == [bits for _, bits in layers(graph)]
+
+
+def test_more_bytes_are_never_worse() -> None:
+    found = []
+    for budget in (0.6, 0.8, 1.0):
+        b = uneven()
+        graph, _, _ = compressed(b, recipe="w4a8", bytes=budget)
+        found.append(quality(b, graph))
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("budget", [0.4, 2000.0])
+def test_bytes_that_cannot_be_met_are_refused_with_the_least(budget: float) -> None:
+    with pytest.raises(PreconditionError, match="cannot be met: the least are") as caught:
+        compressed(uneven(), recipe="w4a8", bytes=budget)
+    least = float(str(caught.value).split("the least are ")[1].split()[0])
+    graph, _, _ = compressed(uneven(), recipe="w4a8", bytes=least)
+    assert weight_bytes(graph) == least
+    assert {bits for _, bits in layers(graph)} == {2}
+
+
+@pytest.mark.parametrize("budget", ["bytes", "latency"])
+def test_a_budget_and_an_accuracy_contradict_each_other(budget: str) -> None:
+    with pytest.raises(PreconditionError, match=f"leave out {budget}, or it"):
+        compressed(uneven(), accuracy=14.0, **{budget: 0.9})
+
+
+@pytest.mark.parametrize("sensitivity", ["lim", "zscore"])
+def test_guessed_noises_meet_the_budget_too(sensitivity: str) -> None:
+    graph, _, _ = compressed(uneven(), recipe="w4a8", weights=4.5, sensitivity=sensitivity)
+    sizes, bits = np.transpose(layers(graph))
+    assert 3.9 < (sizes * bits).sum() / sizes.sum() <= 4.5
+    assert len(set(bits.tolist())) > 1
+
+
 def test_without_a_budget_nothing_is_decided() -> None:
     graph, context, row = compressed(uneven())
     assert row.statistics == {"decided": "nothing: there is no budget"}
@@ -170,6 +215,12 @@ def test_what_cannot_be_kept_ends_with_the_best_there_is() -> None:
         ({"candidates": "four"}, "candidates = 'four' must be numbers from 2 to 8"),
         ({"weights": 1.5}, "weights = 1.5 cannot be met with candidates .*: the least is 2"),
         ({"samples": 0}, "samples = 0 must be above zero"),
+        ({"bytes": 0}, "bytes = 0 must be above zero"),
+        ({"bytes": 0.5, "weights": 4.0}, "give weights or bytes, not both"),
+        ({"latency": 0}, "latency = 0 must be above zero"),
+        ({"latency": 0.9, "bytes": 0.9}, "give bytes or latency, not both"),
+        ({"sensitivity": "limb"}, "'limb' is unknown; did you mean 'lim'"),
+        ({"sensitivity": "lim", "activations": 4.0}, "'lim' knows weights only"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:

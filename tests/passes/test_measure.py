@@ -5,8 +5,9 @@ import pytest
 from graphs import Builder
 
 from qc.ir import Graph
+from qc.ir.stored import code_bits
 from qc.passes import Context, PassManager
-from qc.passes.measure import code_bits, weight_bytes
+from qc.passes.measure import weight_bytes
 from qc.passes.recipe import load_recipe
 
 

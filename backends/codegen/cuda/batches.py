@@ -6,7 +6,8 @@ Templates compute one image; on a device the samples are the second axis of the 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..program import Call, Emitted, Kernel, Program, Storage
+from ..buffer import FIXED
+from ..program import Call, Emitted, Kernel, Program
 
 MOST = 65535
 """Of the second axis of a grid."""
@@ -66,7 +67,7 @@ def _continues(group: list[Call], call: Call) -> bool:
     if (call.symbol, call.node) != (last.symbol, last.node):
         return False
     pairs = list(zip(call.pointers, last.pointers, strict=True))
-    written = [a.buffer for a, _ in pairs if a.buffer.storage is not Storage.CONSTANT]
+    written = [a.buffer for a, _ in pairs if a.buffer.storage not in FIXED]
     same = all(a.buffer is b.buffer for a, b in pairs)
     if not same or len({id(b) for b in written}) < len(written) or len(group) == MOST:
         return False

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ....ir.errors import BackendError
 from ....targets.target import Target
+from ..buffer import Storage
 from ..link import compiler, declare_ports, run_compiler
 from ..memory import ALIGNMENT
 from ..pool import Pool
-from ..program import Emitted, Pointer, Program, Storage
+from ..program import Emitted, Pointer, Program
 from ..regions import unrolled
 from ..runner import Port, Runner
 from .batches import Batch, batched
@@ -110,7 +111,7 @@ def _alignments(program: Program) -> dict[str, tuple[int, ...]]:
 
 
 def _alignment(pointer: Pointer, step: int) -> int:
-    placed = pointer.buffer.storage in (Storage.ARENA, Storage.CONSTANT)
+    placed = pointer.buffer.storage not in (Storage.INPUT, Storage.OUTPUT)
     offset = pointer.offset + (pointer.buffer.offset if placed else 0)
     return gcd(offset, step, ALIGNMENT)
 
@@ -157,7 +158,7 @@ def _write(device: DeviceProgram, image: bytes, folder: Path) -> list[str]:
     """The files to compile and link; the names of the object files."""
     (folder / "network.cu").write_text(device.kernels())
     (folder / "network.cubin").write_bytes(image)
-    (folder / "constants.bin").write_bytes(bytes(device.program.constants))
+    device.program.constants.write(folder)
     (folder / "network.c").write_text(device.host())
     (folder / "driver.h").write_text(text_of("driver.h"))
     for name, data in device.launches.items():

@@ -21,6 +21,7 @@ _BLOBS = """
           ".hidden " name "_end\\n.globl " name "_end\\n"                              \\
           name ":\\n.incbin \\"" file "\\"\\n" name "_end:\\n.byte 0\\n.previous\\n");
 QC_BLOB("qc_data", "constants.bin")
+QC_BLOB("qc_codes", "packed.bin")
 QC_BLOB("qc_source", "network.cu")
 QC_BLOB("qc_image", "network.cubin")
 """
@@ -47,7 +48,8 @@ class DeviceProgram:
     @property
     def device_bytes(self) -> int:
         """Memory that the network takes on the device."""
-        rooms = (len(self.program.constants), *self.sizes, max(self.program.arena, 64))
+        held = self.program.constants
+        rooms = (len(held.data), held.room, *self.sizes, max(self.program.arena, 64))
         return sum((size + 319) // 256 * 256 for size in rooms)
 
     def kernels(self) -> str:
@@ -56,7 +58,8 @@ class DeviceProgram:
 
     def host(self) -> str:
         """The C source of the host code."""
-        return "\n".join([text_of("driver.h"), self._declarations(), text_of("launch.c"),
+        return "\n".join([text_of("driver.h"), self._declarations(),
+                          self.program.constants.source(), text_of("launch.c"),
                           self._launches(), _BLOBS])  # fmt: skip
 
     def emulated(self) -> str:

@@ -6,7 +6,8 @@
    Returns 0, or 1 and qc_error() says why.  Calls of several threads wait for each other.
 
    The generated part before this defines qc_inputs, qc_ports, qc_sizes (bytes of inputs, outputs and
-   the arena), qc_kernels, qc_table and qc_least (the least device), the one behind it qc_run, a
+   the arena), qc_kernels, qc_table and qc_least (the least device), and how constants are unpacked;
+   the one behind it qc_run, a
    function for each kernel, `sequence`, which calls them all, and `prepare` for what is done once. */
 #include <pthread.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ static CUmodule module;
 static CUfunction functions[qc_kernels + 1];
 static CUstream stream;
 static CUgraphExec graph;
-static CUdeviceptr constants;
+static CUdeviceptr constants, unpacked;
 static void *ports[qc_ports + 1];
 static int failed;
 
@@ -131,6 +132,18 @@ static int launch(int number, void **arguments) {
 }
 
 const void *qc_constants(void) { return (const void *)(size_t)constants; }
+const void *qc_unpacked(void) { return (const void *)(size_t)unpacked; }
+
+static int upload_unpacked(void) {
+  if (!qc_room_bytes) return 0;
+  unsigned char *room = calloc(1, qc_room_bytes);
+  if (!room) return fail("no memory", "for unpacked constants");
+  qc_unpack(room);
+  int code = cuda.upload(unpacked, room, qc_room_bytes, stream);
+  code = code ? code : cuda.wait(stream);
+  free(room);
+  return check(code, "cannot upload constants");
+}
 
 static int capture(void) {
   CUgraph recorded = NULL;
@@ -146,7 +159,7 @@ static int capture(void) {
 
 static int open_device(void) {
   int device = 0;
-  size_t total = ROOM(qc_data_end - qc_data);
+  size_t total = ROOM(qc_data_end - qc_data) + ROOM((size_t)qc_room_bytes);
   CUdeviceptr arena = 0;
   if (find_driver()) return 1;
   TRY(init(0), "cannot start CUDA");
@@ -162,7 +175,9 @@ static int open_device(void) {
   TRY(clear(arena, 0, total), "cannot clear memory");
   constants = arena;
   TRY(upload(arena, qc_data, qc_data_end - qc_data, stream), "cannot upload constants");
-  arena += ROOM(qc_data_end - qc_data);
+  unpacked = arena += ROOM(qc_data_end - qc_data);
+  if (upload_unpacked()) return 1;
+  arena += ROOM((size_t)qc_room_bytes);
   for (int i = 0; i <= qc_ports; i++) {
     ports[i] = (void *)(size_t)arena;
     arena += ROOM(qc_sizes[i]);

@@ -5,8 +5,9 @@ from itertools import zip_longest
 
 import numpy as np
 
+from ..buffer import Storage
 from ..pool import Pool
-from ..program import Kernel, Program, Storage
+from ..program import Kernel, Program
 from ..regions import times
 from ..template import TemplateKernel
 from ..worker import Compile

@@ -23,6 +23,7 @@ class Net:
 
     seed: int = 0
     graph: Graph = field(default_factory=Graph)
+    bits: int = 8
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -61,11 +62,11 @@ class Net:
         return self.const(self.rng.integers(0, 256, 256).astype(np.uint8))
 
     def weights(self, channels: int, shape: Sequence[int]) -> list[Value]:
-        """Weights, bias and multipliers that spread the results over the codes."""
-        rng, depth = self.rng, int(np.prod(shape)) // channels
-        w = rng.integers(-127, 128, shape).astype(np.int8)
+        """Weights of ``bits``, bias and multipliers that spread the results over the codes."""
+        rng, depth, most = self.rng, int(np.prod(shape)) // channels, 2 ** (self.bits - 1) - 1
+        w = rng.integers(-most, most + 1, shape).astype(np.int8)
         b = rng.integers(-3000, 3000, channels).astype(np.int32)
-        m = ((0.3 + rng.random(channels)) * 0.01 / np.sqrt(depth)).astype(np.float32)
+        m = ((0.3 + rng.random(channels)) * 1.27 / most / np.sqrt(depth)).astype(np.float32)
         return [self.const(w), self.const(b), self.const(m)]
 
     def conv(
@@ -140,6 +141,15 @@ def depthwise(n: Net) -> None:
     n.real(n.conv(c, 32, group=4))
     n.real(n.conv(c, 64, group=32))
     n.real(n.conv(n.codes(1, 3, 9, 9), 3, group=3))
+
+
+def narrow(n: Net) -> None:
+    """Weights of all widths, which are stored in as many bits."""
+    x = n.codes(1, 32, 9, 10)
+    for n.bits in range(2, 9):
+        n.real(n.conv(x, 20))
+        n.real(n.conv(x, 32, stride=1 + n.bits % 2, group=32))
+        n.real(n.dense(n.codes(3, 37), 11))
 
 
 def epilogues(n: Net) -> None:
@@ -361,7 +371,9 @@ def float_layers(n: Net) -> None:
 
 
 Case = Callable[[Net], None]
-LAYERS: dict[str, Case] = {f.__name__: f for f in (convolutions, depthwise, epilogues, batches)}
+LAYERS: dict[str, Case] = {
+    f.__name__: f for f in (convolutions, depthwise, narrow, epilogues, batches)
+}
 OTHERS: dict[str, Case] = {
     f.__name__: f for f in (concatenations, arithmetic, pools, movements, attention, dynamic)
 }

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from qc.backends.codegen.buffer import Buffer, Storage
 from qc.backends.codegen.cuda.batches import Batch, batched
-from qc.backends.codegen.program import Buffer, Emitted, Pointer, Program, Storage
+from qc.backends.codegen.program import Emitted, Pointer, Program
 
 
 @dataclass(frozen=True)
