@@ -51,6 +51,10 @@ class Elements(ABC):
     def steps(self, reach: Array) -> Iterator[Array]:
         """Steps to try, exact, none of them zero, for blocks with numbers up to ``reach``."""
 
+    def exact(self, steps: Array) -> Array | None:
+        """The nearest of all steps, none of them zero; None where they are powers of two."""
+        return None
+
     @abstractmethod
     def scales(self, steps: Array) -> Array:
         """The uint16 codes of steps."""
@@ -80,6 +84,9 @@ class Whole(Elements):
         for share in (*SHARES, *-SHARES):
             yield _bfloat16(reach * share / (self.format.top + 1))
 
+    def exact(self, steps: Array) -> Array:
+        return _bfloat16(steps)
+
     def scales(self, steps: Array) -> Array:
         return np.asarray(steps.astype(ml_dtypes.bfloat16).view(np.uint16))
 
@@ -99,6 +106,9 @@ class Floats(Elements):
     def steps(self, reach: Array) -> Iterator[Array]:
         for share in SHARES:
             yield _bfloat16(reach * share / self.format.top)
+
+    def exact(self, steps: Array) -> Array:
+        return _bfloat16(steps)
 
     def scales(self, steps: Array) -> Array:
         return np.asarray(steps.astype(ml_dtypes.bfloat16).view(np.uint16))

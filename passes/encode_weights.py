@@ -2,7 +2,8 @@
 
 As ``feedback`` does for one step per output: a layer is fitted to the float network's result on the
 inputs that the changed network gives it, each group takes the step of least error by the second
-moments of its inputs, and then the layer is rounded by all of them.
+moments of its inputs, then the layer is rounded by all of them, and steps and codes are put right
+by each other.
 
 Groups lie along the inputs that a result sums over, or along the outputs within one input channel:
 inputs that are large, or large weights of single inputs, then share a step with nothing else.
@@ -10,14 +11,13 @@ inputs that are large, or large weights of single inputs, then share a step with
 Sources: Frantar et al., "GPTQ", 2022, sections 3 and 4 (groups; their steps are fixed beforehand,
 so that columns can go in any order); Heo et al., "Rethinking Channel Dimensions to Isolate Outliers
 for Low-bit Weight Quantization of LLMs", 2023 (AdaDim: the axis of groups, layer by layer).
-Fitting, steps of either sign, and exponents by their losses are ours.
+Fitting, steps of either sign, exponents by their losses, and steps solved for again are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from ..ir.types import Array
 from .context import Context, Feed
 from .elements import Elements
 from .fit import WIDEST, Fit, Walk
+from .group_steps import energies, refitted, searched
 from .linear import Linear
-from .rounding import BEST, second_order
+from .rounding import BEST, second_order, trusted
 from .slots import Slot
 
 SWEEPS = 3
@@ -109,18 +110,20 @@ def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
     flat = weights.reshape(*weights.shape[:2], -1)
     wanted = flat + fit.change(gram, flat)
     spread = gram.covariance if layer.takes_bias else gram.second
-    if slot == across(slot):
-        steps = _steps_across(wanted, spread, elements)
-    else:
-        groups = _groups(slot, weights.shape, elements.format)
-        steps = _steps(wanted, spread, groups, elements)
+    along = slot != across(slot)
+    groups = _groups(slot, weights.shape, elements.format) if along else None
+    steps = searched(wanted, spread, groups, elements)
     codes = second_order(wanted, steps, spread, fit.evidence, elements.nearest, BEST, SWEEPS)
+    if groups is not None:
+        codes, steps = refitted(
+            wanted, codes, steps, trusted(spread, fit.evidence), groups, elements
+        )
     bias = None
     if layer.takes_bias:
         bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
     parts = (layer.shaped(a.reshape(weights.shape)) for a in (codes, steps))
     found = codes * steps
-    lost = float(_energies(spread, found - wanted).sum())
+    lost = float(energies(spread, found - wanted).sum())
     return Packed(slot, _packed(elements, slot, *parts), bias, lost), found.reshape(weights.shape)
 
 
@@ -131,48 +134,6 @@ def _groups(slot: Slot, shape: tuple[int, ...], f: Format) -> Array:
         return np.arange(inputs * taps) // f.size(inputs * taps)
     channel, tap = np.divmod(np.arange(inputs * taps), taps)
     return np.asarray(channel // f.size(inputs) * taps + tap)
-
-
-def _steps(rows: Array, spread: Array, groups: Array, elements: Elements) -> Array:
-    """Of every element of ``rows [groups, outputs, K]``, one for each group of columns."""
-    steps = np.empty_like(rows)
-    for group in range(groups.max() + 1):
-        at = np.flatnonzero(groups == group)
-        loss = partial(_energies, spread[:, at[:, None], at])
-        steps[..., at] = _searched(rows[..., at], loss, elements)[..., None]
-    return steps
-
-
-def _steps_across(rows: Array, spread: Array, elements: Elements) -> Array:
-    """The same with one step for each column of some rows, of any groups of channels."""
-    columns = rows.reshape(-1, rows.shape[2]).T
-    steps, own = np.empty_like(columns), np.einsum("gkk->kg", spread)
-    weight = np.repeat(own, rows.shape[1], axis=1)
-    size = elements.format.size(columns.shape[1])
-    for start in range(0, columns.shape[1], size):
-        at = slice(start, start + size)
-        loss = partial(_weighted, weight[:, at])
-        steps[:, at] = _searched(columns[:, at], loss, elements)[:, None]
-    return steps.T.reshape(rows.shape)
-
-
-def _energies(spread: Array, errors: Array) -> Array:
-    """Of what errors ``[groups, outputs, K]`` make of the results, ``[groups, outputs]``."""
-    return np.asarray(np.einsum("gok,gok->go", errors @ spread, errors))
-
-
-def _weighted(weights: Array, errors: Array) -> Array:
-    return np.asarray((weights * np.square(errors)).sum(1))
-
-
-def _searched(parts: Array, loss: Callable[[Array], Array], elements: Elements) -> Array:
-    """The step of least ``loss`` of each row of ``parts [..., n]``."""
-    reach = np.abs(parts).max(-1)
-    best, lowest = np.ones(reach.shape), np.full(reach.shape, np.inf)
-    for trial in elements.steps(reach):
-        lost = loss(elements.nearest(parts / trial[..., None]) * trial[..., None] - parts)
-        best, lowest = np.where(lost < lowest, trial, best), np.minimum(lost, lowest)
-    return np.asarray(best)
 
 
 def _packed(elements: Elements, slot: Slot, codes: Array, steps: Array) -> Array:

@@ -67,7 +67,7 @@ def second_order(
     "Sensitivity-Aware Post-Training Quantization for Deep Neural Networks", 2025 (arXiv
     2509.05576); sweeps: Behdin et al., "QuantEase", 2023, section 3.
     """
-    spread = _trusted(covariance, samples)
+    spread = trusted(covariance, samples)
     inverse = np.linalg.inv(spread)
     steps = scale if scale.ndim == rows.ndim else scale[..., None]
     whole = rows / steps
@@ -81,11 +81,11 @@ def second_order(
         better = lost < lowest
         best[better], lowest = found[better], np.minimum(lost, lowest)
     for _ in range(sweeps):
-        _put_right(best, whole, steps, spread, levels)
+        put_right(best, whole, steps, spread, levels)
     return best
 
 
-def _trusted(covariance: Array, samples: int) -> Array:
+def trusted(covariance: Array, samples: int) -> Array:
     """The covariance as far as its samples go, damped, over its greatest variance."""
     width = covariance.shape[-1]
     own = np.diagonal(covariance, axis1=1, axis2=2)
@@ -161,7 +161,7 @@ def _round_columns(rest: Array, steps: Array, factor: Array, levels: Levels) -> 
         rest[..., stop:] -= errors @ factor[:, start:stop, stop:] / steps[..., stop:]
 
 
-def _put_right(found: Array, whole: Array, steps: Array, spread: Array, levels: Levels) -> None:
+def put_right(found: Array, whole: Array, steps: Array, spread: Array, levels: Levels) -> None:
     """Every column of ``found`` once more, by the errors that all others make."""
     steps = np.broadcast_to(steps, whole.shape)
     pull = ((whole - found) * steps) @ spread

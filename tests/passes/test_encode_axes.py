@@ -16,7 +16,8 @@ from qc.passes import Context
 from qc.passes.context import Kept
 from qc.passes.elements import Elements
 from qc.passes.encode import EncodeFormats
-from qc.passes.encode_weights import _steps_across, across, rounded
+from qc.passes.encode_weights import across, rounded
+from qc.passes.group_steps import searched
 from qc.passes.measure import sqnr_db
 from qc.passes.rounding import nearest
 from qc.passes.slots import Slots
@@ -134,7 +135,7 @@ def test_a_block_over_two_groups_of_channels_serves_those_whose_inputs_vary() ->
     rows = np.stack([np.full((2, 4), 1.0), np.full((2, 4), 0.3)])
     quiet, loud = 1e-6 * np.eye(4), np.eye(4)
     for spread, served in (([loud, quiet], 0), ([quiet, loud], 1)):
-        steps = _steps_across(rows, np.stack(spread), Elements.of("int3-4"))
+        steps = searched(rows, np.stack(spread), None, Elements.of("int3-4"))
         assert (steps == steps[0, 0]).all()
         found = nearest(rows / steps, range(-4, 4)) * steps
         lost = np.abs(found - rows).max((1, 2))
