@@ -20,8 +20,8 @@ one on a site is all that is left of several, so every site has one, the solver 
 its readers' results, measured on calibration data with the codes that follow.  Layers whose weights
 lie on a grid keep it.
 
-Does not handle: heads of values behind an attention (a factor per head times one per channel),
-queries and keys, weights that several layers share with unlike powers (packed q, k and v).
+Does not handle: queries and keys, weights that several layers share with unlike powers (packed q,
+k and v, but see ``split-layers``).
 Sources: see the solvers.
 """
 
