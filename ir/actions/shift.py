@@ -54,7 +54,7 @@ def _missing(sites: Sites, node: Node, amounts: Array) -> Array:
     if brought.any():
         change = -_response(op, brought, np.asarray(w.data, np.float64))
     if len(node.operands) == 2 and not isinstance(op, MatMul):
-        change = change + sites.along(y, 1, amounts)
+        change = change + sites.along(y, _made(op, y), amounts)
     return change
 
 
@@ -63,6 +63,11 @@ def _summed(op: Conv | ConvTranspose | Gemm | MatMul, x: Value) -> int:
     if isinstance(op, Conv | ConvTranspose):
         return 1
     return 0 if isinstance(op, Gemm) and op.trans_a else x.type.rank - 1
+
+
+def _made(op: Conv | ConvTranspose | Gemm | MatMul, y: Value) -> int:
+    """The axis of the channels that a layer makes."""
+    return 1 if isinstance(op, Conv | ConvTranspose) else y.type.rank - 1
 
 
 def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array) -> Array:
