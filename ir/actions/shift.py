@@ -7,7 +7,6 @@ import numpy as np
 from ..coupling import Sites
 from ..errors import PassError
 from ..graph import Graph, Node, Value
-from ..ops.elementwise import Add
 from ..ops.nn import Conv, ConvTranspose, Gemm, MatMul
 from ..types import Array
 from .rewritten import rewritten
@@ -53,7 +52,7 @@ def _missing(sites: Sites, node: Node, amounts: Array) -> Array:
     change = np.zeros(1)
     if brought.any():
         change = -_response(op, brought, np.asarray(w.data, np.float64))
-    if len(node.operands) == 2 and not isinstance(op, MatMul):
+    if len(node.operands) == 2:
         change = change + sites.along(y, _made(op, y), amounts)
     return change
 
@@ -81,36 +80,23 @@ def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array
 
 
 def _add_bias(graph: Graph, node: Node, change: Array) -> None:
-    """Let a layer's results be ``change`` more, by a bias of its own."""
-    if isinstance(node.op, MatMul):
-        _add_behind(graph, node, change)
-        return
-    dtype = node.output.type.dtype
-    if len(node.operands) == 2:
-        bias = graph.constant(change.astype(dtype), f"{node.output.name}.bias")
-        graph.set_inputs(node, [*node.operands, bias])
-        return
-    if isinstance(node.op, Gemm):
-        change = change / node.op.beta
-    old = node.operands[2]
-    bias = graph.constant(np.add(np.asarray(old.data), change).astype(dtype), old.name)
-    graph.set_inputs(node, [*node.operands[:2], bias])
-
-
-def _add_behind(graph: Graph, node: Node, change: Array) -> None:
-    """The bias of a product of matrices is the constant that is added behind it, else a new one."""
+    """Let a layer's results be ``change`` more, by a bias of its own; a MatMul becomes a Gemm."""
     y = node.output
-    behind = graph.sole_use(y)
-    if behind is not None and isinstance(behind.op, Add):
-        own = [v for v in behind.operands if v is not y]
-        if own and own[0].is_constant and own[0].type.shape[-1:] == change.shape:
-            moved = np.add(np.asarray(own[0].data), change).astype(y.type.dtype)
-            bias = graph.constant(moved, own[0].name)
-            graph.set_inputs(behind, [v if v is y else bias for v in behind.operands])
-            return
-    at = graph.index(node) + 1
+    if len(node.operands) > 2:
+        if isinstance(node.op, Gemm):
+            change = change / node.op.beta
+        old = node.operands[2]
+        bias = graph.constant(np.add(np.asarray(old.data), change).astype(y.type.dtype), old.name)
+        graph.set_inputs(node, [*node.operands[:2], bias])
+        return
     bias = graph.constant(change.astype(y.type.dtype), f"{y.name}.bias")
-    later = graph.nodes[at] if at < len(graph.nodes) else None
-    added = graph.add(Add(), [y, bias], names=[f"{y.name}.shifted"], before=later)
-    graph.replace(y, added.output)
-    graph.set_inputs(added, [y, bias])
+    inputs = [*node.operands, bias]
+    if not isinstance(node.op, MatMul):
+        graph.set_inputs(node, inputs)
+        return
+    name = y.name
+    made = graph.add(Gemm(), inputs, names=[name], before=node, origin=node.provenance).output
+    graph.replace(y, made)
+    if made.name != name:
+        graph._swap_names(y, made)
+    graph.remove(node)

@@ -238,7 +238,7 @@ class MatMul(Op):
         relations.dual(left[-1], right[max(len(right) - 2, 0)])
         relations.contract(node, 0, left[-1])
         if len(left) > 1 and len(right) == 2 and node.operands[1].is_constant:
-            relations.free(Action.SHIFT, left[-1])  # a bias behind it makes up for it
+            relations.free(Action.SHIFT, left[-1], out[-1])  # it can be given a bias
         if len(right) > 1:
             relations.same(right[-1], out[-1], Action.COUPLED | Action.LINEAR)
             out = out[:-1]

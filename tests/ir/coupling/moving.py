@@ -14,7 +14,6 @@ from qc.ir.actions.shift import shifted
 from qc.ir.coupling import Action, Site, Sites, heads
 from qc.ir.coupling.shuffles import shuffles
 from qc.ir.evaluate import evaluate
-from qc.ir.ops import MatMul
 from qc.ir.verify import verify
 
 Arrays = dict[str, np.ndarray]
@@ -71,14 +70,12 @@ class Move:
 def apart(move: Move, feed: Arrays, before: Arrays | None = None) -> tuple[float, float]:
     """Greatest difference of any output, and of any tensor from what it is to become.
 
-    Each over the greatest magnitude of the tensor.  Products of matrices do not count where shifts
-    are made up for behind them, nor the inside of shuffles where they are scaled.
+    Each over the greatest magnitude of the tensor.  The inside of shuffles does not count where
+    they are scaled.
     """
     graph, changed = move.sites.graph, move.graph()
     verify(changed)
     hidden = set()
-    if move.sites.action is Action.SHIFT:
-        hidden = {node.output.name for node in graph.nodes if isinstance(node.op, MatMul)}
     if move.sites.action is Action.SCALE:
         hidden = {v.name for shuffle in shuffles(graph) for v in shuffle.inner}
     results = (v for node in graph.nodes for v in node.outputs)
