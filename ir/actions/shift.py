@@ -6,6 +6,7 @@ import numpy as np
 
 from ..coupling import Sites
 from ..errors import PassError
+from ..give_bias import give_bias
 from ..graph import Graph, Node, Value
 from ..ops.nn import Conv, ConvTranspose, Gemm, MatMul
 from ..types import Array
@@ -80,23 +81,12 @@ def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array
 
 
 def _add_bias(graph: Graph, node: Node, change: Array) -> None:
-    """Let a layer's results be ``change`` more, by a bias of its own; a MatMul becomes a Gemm."""
-    y = node.output
-    if len(node.operands) > 2:
-        if isinstance(node.op, Gemm):
-            change = change / node.op.beta
-        old = node.operands[2]
-        bias = graph.constant(np.add(np.asarray(old.data), change).astype(y.type.dtype), old.name)
-        graph.set_inputs(node, [*node.operands[:2], bias])
+    """Let a layer's results be ``change`` more, by its bias or one that it is given."""
+    if len(node.operands) == 2:
+        give_bias(graph, node, change)
         return
-    bias = graph.constant(change.astype(y.type.dtype), f"{y.name}.bias")
-    inputs = [*node.operands, bias]
-    if not isinstance(node.op, MatMul):
-        graph.set_inputs(node, inputs)
-        return
-    name = y.name
-    made = graph.add(Gemm(), inputs, names=[name], before=node, origin=node.provenance).output
-    graph.replace(y, made)
-    if made.name != name:
-        graph._swap_names(y, made)
-    graph.remove(node)
+    if isinstance(node.op, Gemm):
+        change = change / node.op.beta
+    old = node.operands[2]
+    bias = np.add(np.asarray(old.data), change).astype(node.output.type.dtype)
+    graph.set_inputs(node, [*node.operands[:2], graph.constant(bias, old.name)])
