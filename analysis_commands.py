@@ -60,11 +60,9 @@ def do_diff(args: Namespace) -> int:
                 ],
             )
         )
-        worst = sorted((x for x in found.layers if x.lost_db), key=lambda x: -(x.lost_db or 0.0))[
-            :WORST
-        ]
-        named = ", ".join(f"{x.name} ({number(x.lost_db)} dB)" for x in worst)
-        print(f"\nmost is lost at: {named or 'none'}")
+        worst = sorted((x for x in found.layers if x.added), key=lambda x: -x.added)[:WORST]
+        named = ", ".join(f"{x.name} ({number(x.sqnr_db)} dB)" for x in worst)
+        print(f"\nmost noise is added at: {named or 'none'}")
         if found.unmatched:
             print(f"{found.unmatched} results have no counterpart in {args.model}")
         ends = ", ".join(f"{k} {number(v)} dB" for k, v in found.outputs.items())

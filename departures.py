@@ -41,7 +41,7 @@ class Departure:
 
     ``value``: the float network's; ``compared``: see :mod:`qc.alignment`; ``sqnr_db``: None where
     there were too few samples to tell, or nothing differs; ``lost_db``: how much less than the
-    worst of what it reads; ``macs``: multiplications.
+    worst of what it reads; ``added``: noise over power that this makes; ``macs``: multiplications.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Departure:
     compared: str
     sqnr_db: float | None
     lost_db: float | None
+    added: float
     macs: int
 
 
@@ -70,6 +71,12 @@ class _Pair:
     node: Node
     value: Value
     candidates: list[Value]
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of the one or the other: sums of codes become numbers elsewhere."""
+        nodes = [self.node, *(v.producer for v in self.candidates[:1])]
+        return max(node_macs(n) for n in nodes if n is not None)
 
     def settle(self, ours: Array, real: Mapping[str, Array], scaled: bool, mixed: bool) -> None:
         """Keep the candidate that is nearest, by one feed."""
@@ -176,14 +183,13 @@ def _is_real(value: Value) -> bool:
 
 
 def _starts(node: Node, real: Graph, sources: Mapping[str, Value]) -> list[Value]:
-    """The value of the same name, without what passes appended; else that of the same source."""
+    """The value of the same name, without what passes appended, and that of the same source."""
     name = node.outputs[0].name
     while name not in real and "." in name:
         name = name.rpartition(".")[0]
-    if name in real and not real[name].is_constant:
-        return [real[name]]
+    found = [real[name]] if name in real and not real[name].is_constant else []
     twin = sources.get(node.origin.source)
-    return [twin] if twin is not None else []
+    return [*found, *([twin] if twin is not None else [])]
 
 
 def _behind(start: Value, real: Graph) -> list[Value]:
@@ -259,7 +265,8 @@ def _judged(
                 compared,
                 _round(db),
                 _round(lost),
-                node_macs(node),
+                max(_noise(db) - _noise(worst), 0.0),
+                pair.macs,
             )
         )
         if db is not None:
@@ -268,6 +275,10 @@ def _judged(
             quality[node.outputs[0].name] = worst
     outputs = {v.name: _round(quality.get(v.name)) for v in graph.outputs}
     return layers, outputs
+
+
+def _noise(db: float | None) -> float:
+    return 0.0 if db is None else float(10 ** (-db / 10))
 
 
 def _round(db: float | None) -> float | None:

@@ -13,15 +13,18 @@ readers' biases can give back is taken off first.  ::
     =>
     %a = LayerNormalization(%x, g / s, (b - z) / s)  ->  %y = Gemm(%a, V * s, c + V z)
 
-Behind an op that stays float (``FLOAT``) a product takes the place of the rows.
+Behind a recurrence, which ends in float anyway, a product takes the place of the rows.  Behind a
+function that no factor passes (GELU, SiLU) one does where ``activations`` asks for it: in a network
+of codes a function is a table of 256 entries, which a factor per channel would multiply, so it
+becomes a float island there.
 
 Solvers say which factors and shifts (``passes/equalizing``).  Diagonals do not compose: the last
 one on a site is all that is left of several, so every site has one, the solver of least error of
 its readers' results, measured on calibration data with the codes that follow.  Layers whose weights
 lie on a grid keep it.
 
-Does not handle: heads of values behind an attention (a factor per head times one per channel),
-queries and keys, weights that several layers share with unlike powers (packed q, k and v).
+Does not handle: queries and keys, weights that several layers share with unlike powers (packed q,
+k and v, but see ``split-layers``).
 Sources: see the solvers.
 """
 
@@ -35,14 +38,14 @@ from typing import ClassVar
 import numpy as np
 
 from ..ir.errors import DataError, PreconditionError, nearest
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Node
 from ..ir.ops.elementwise import Mul
 from ..ir.types import Array
 from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
 from .context import Context, Equalized
 from .equalizing.choice import Chosen, solve_all
-from .equalizing.network import Network
+from .equalizing.network import RECURRENCES, Network
 from .equalizing.precision import Precision
 from .equalizing.solvers import SOLVERS
 from .grid import grid_step
@@ -53,9 +56,8 @@ log = logging.getLogger(__name__)
 
 BEST = "best"
 
-FLOAT = frozenset({"SelectiveScan"})
-"""Ops without an integer form that end in float anyway: a product behind them costs next to
-nothing, and takes up factors of their last axis."""
+ACTIVATIONS = frozenset({"Gelu", "Silu", "HardSwish", "Mish", "Tanh", "Sigmoid", "Elu", "Softplus"})
+"""Functions of one number that no factor passes."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ class Equalize(Pass):
     """Equalize ranges of channels; see the module's documentation.  Establishes ``equalized``.
 
     ``solvers``: names separated by commas, of which every site gets the best, or ``best``: all that
-    contend, without calibration data those that need none.  ``DataError`` where one that is asked
-    for by name needs data that is not there, or where a value is not finite.
+    contend, without calibration data those that need none.  ``activations``: scale what functions
+    like GELU make, by a product behind them, where only layers read it.  ``DataError`` where a
+    solver that is asked for by name needs data that is not there, or where a value is not finite.
     """
 
     solvers: str = BEST
+    activations: bool = False
 
     name: ClassVar[str] = "equalize"
     kind: ClassVar[Kind] = Kind.EXACT
@@ -90,7 +94,7 @@ class Equalize(Pass):
         names, note = self._usable(context)
         work = graph.copy()
         untie(work)
-        products = _add_products(work)
+        products = _add_products(work, self.activations)
         free = LayerScales(work, on_grid, products)
         network = Network.of(free, Precision.of(context.after))
         if not network.readers:
@@ -168,13 +172,13 @@ def _changes(free: LayerScales, layer: Linear, moved: Array) -> bool:
     return bool(moved[free.outputs[name]].any() or moved[free.inputs[name]].any())
 
 
-def _add_products(graph: Graph) -> list[str]:
-    """A product with ones behind every op that stays float: a weight that can take up factors."""
+def _add_products(graph: Graph, activations: bool) -> list[str]:
+    """A product with ones behind what stays float: a weight that can take up factors."""
     names = []
-    for node in [n for n in graph.nodes if n.op.name in FLOAT]:
-        value = node.output
-        readers = list(dict.fromkeys(value.uses))
-        if not readers:
+    for node in list(graph.nodes):
+        value = node.output if node.outputs else None
+        readers = [] if value is None else list(dict.fromkeys(value.uses))
+        if value is None or not readers or not _takes_product(node, readers, activations):
             continue
         ones = np.ones(value.shape[-1], value.type.dtype)
         inputs = [value, graph.constant(ones, f"{value.name}.factors")]
@@ -184,6 +188,18 @@ def _add_products(graph: Graph) -> list[str]:
             graph.set_inputs(reader, [product if v is value else v for v in reader.inputs])
         names.append(product.name)
     return names
+
+
+def _takes_product(node: Node, readers: Sequence[Node], activations: bool) -> bool:
+    """Whether a product may stand behind a node."""
+    if node.op.name in RECURRENCES:
+        return True
+    layers = [Linear.of(n) for n in readers]
+    return (
+        activations
+        and node.op.name in ACTIVATIONS
+        and all(x is not None and not x.is_conv for x in layers)
+    )
 
 
 def _drop_ones(graph: Graph, products: list[str]) -> int:

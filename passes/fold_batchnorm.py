@@ -69,6 +69,8 @@ def _into_producer(graph: Graph, node: Node, scale: Array, shift: Array) -> Valu
         return None
     if any(v.data is None for v in maker.operands[1:]):
         return None
+    if maker.op.name == "Gemm" and maker.output.type.rank != 2:
+        return None  # its channels are not axis 1
     weight = np.asarray(maker.operands[1].data, np.float64)
     wide = _scale_outputs(maker, weight, scale)
     if wide is None:

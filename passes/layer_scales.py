@@ -1,19 +1,20 @@
 """Which factors the layers of a network can take: the sites of ``scale`` as layers see them.
 
 A layer (or the weight of a norm) divides what it makes by a factor per channel, its readers
-multiply it again.  Channels that share a factor are one class.  Where ``shift`` has a site of the
+multiply it again.  Channels that share a factor are one class; a channel of a head is one by
+itself where every head can take its own (`Heads`).  Where ``shift`` has a site of the
 same channels, something can be taken off them first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..ir.actions import scale, shift
-from ..ir.coupling import Action, Sites
+from ..ir.coupling import Action, Heads, Site, Sites, heads
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.index import Pad
 from ..ir.types import Array
@@ -37,6 +38,7 @@ class LayerScales:
     fixed: Callable[[Linear], bool] = lambda layer: False
     products: Sequence[str] = ()
     sites: Sites = field(init=False, repr=False)
+    heads: list[tuple[Heads, Array]] = field(init=False, repr=False)
     count: int = field(init=False)
     outputs: dict[str, Array] = field(init=False)
     inputs: dict[str, Array] = field(init=False)
@@ -49,6 +51,12 @@ class LayerScales:
         numbers = np.cumsum(free)
         self._class = np.where(free, numbers, PINNED)
         self.count = int(free.sum()) + 1
+        self.heads = []
+        for one in self._free_heads(layers):
+            blocks, channels = one.shape
+            own = self.count + np.arange(blocks * channels)
+            self.heads.append((one, own.reshape(one.shape)))
+            self.count += blocks * channels
         self.inputs = {x.node.output.name: self._classes(*_read(x)) for x in layers}
         made = [_made(x) for x in layers]
         norms = [n.output for n in self.graph.nodes if n.op.name in NORMS]
@@ -63,7 +71,8 @@ class LayerScales:
 
         What ``shifts`` says per class is taken off them first.
         """
-        scaled = scale(self.sites, np.where(self._class == PINNED, 1.0, 1 / factors[self._class]))
+        single = np.where(self._class == PINNED, 1.0, 1 / factors[self._class])
+        scaled = scale(self.sites, single, [(one, 1 / factors[own]) for one, own in self.heads])
         if shifts is None or not shifts.any():
             return scaled
         sites = Sites(scaled, Action.SHIFT)
@@ -84,8 +93,7 @@ class LayerScales:
         sites = Sites(self.graph, Action.SHIFT)
         free = np.zeros(sites.count, bool)
         for site in sites.groups:
-            turned = any(p.power < 0 for p in site.places if not p.value.is_constant)
-            free[site.channels] = not site.why and not turned
+            free[site.channels] = not site.why and not _turned(site)
         read: dict[int, set[int]] = {}
         makes: dict[int, set[int]] = {}
         several = np.zeros(self.count, bool)
@@ -107,8 +115,7 @@ class LayerScales:
         """The components that layers make or read, and that are worth scaling on their own."""
         free, seen, held = (np.zeros(self.sites.count, bool) for _ in range(3))
         for site in self.sites.groups:
-            turned = any(p.power < 0 for p in site.places if not p.value.is_constant)
-            free[site.channels] = not site.why and not turned
+            free[site.channels] = not site.why and not _turned(site)
         for layer in layers:
             for ends, fixed in ((_read(layer), self.fixed(layer)), (_made(layer), False)):
                 factors = self.sites.channels(*ends)
@@ -119,6 +126,18 @@ class LayerScales:
             if isinstance(node.op, Pad):
                 held |= self._widened(node)
         return free & seen & ~held
+
+    def _free_heads(self, layers: Sequence[Linear]) -> Iterator[Heads]:
+        """The heads whose channels some layer makes and others read, none of them fixed."""
+        for one in heads(self.sites):
+            if _turned(one.blocks) or _turned(one.channels):
+                continue
+            made, read = (
+                [x for x in layers if one.along(self.sites, *ends(x)) is not None]
+                for ends in (_made, _read)
+            )
+            if made and read and not any(map(self.fixed, read)):
+                yield one
 
     def _widened(self, node: Node) -> Array:
         """The components of a shortcut that zeros widen: a factor of one stage suits no other.
@@ -135,7 +154,18 @@ class LayerScales:
 
     def _classes(self, value: Value, axis: int) -> Array:
         factors = self.sites.channels(value, axis)
-        return self._class[factors[0]] if len(factors) == 1 else np.zeros(value.shape[axis], int)
+        if len(factors) == 1:
+            return self._class[factors[0]]
+        for one, own in self.heads:
+            pairs = one.along(self.sites, value, axis)
+            if pairs is not None:
+                return np.asarray(own.ravel()[pairs])
+        return np.zeros(value.shape[axis], int)
+
+
+def _turned(site: Site) -> bool:
+    """Whether some activation is divided where another is multiplied, as queries and keys are."""
+    return any(p.power < 0 for p in site.places if not p.value.is_constant)
 
 
 def _read(layer: Linear) -> tuple[Value, int]:

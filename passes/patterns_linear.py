@@ -17,7 +17,7 @@ def _channels(array: Array, count: int, rank: int, axis: int) -> Array | None:
         return None
     if shape[axis] not in (1, count):
         return None
-    return np.broadcast_to(array.reshape(-1), (count,)).astype(np.float32)
+    return np.broadcast_to(array.reshape(-1), (count,)).copy()
 
 
 def _conv_bias(m: Match) -> Value | None:
@@ -51,9 +51,11 @@ def _conv_scale(m: Match) -> Value | None:
 
 def _matmul_bias(m: Match) -> Value | None:
     node, out = m.nodes["product"], m.nodes["product"].output
-    if out.type.rank != 2 or not node.operands[1].is_constant or node.operands[1].type.rank != 2:
+    x, weight = node.operands
+    if x.type.rank < 2 or not weight.is_constant or weight.type.rank != 2:
         return None
-    bias = _channels(m.array("c"), out.shape[1], 2, 1)
+    rank = out.type.rank
+    bias = _channels(m.array("c"), out.shape[-1], rank, rank - 1)
     if bias is None or m.root.output.type.shape != out.type.shape:
         return None
     return m.make(OPS["Gemm"](), *node.operands, m.graph.constant(bias, f"{node.name}.bias"))

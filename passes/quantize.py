@@ -23,6 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..ir.errors import PassError, PreconditionError
+from ..ir.give_bias import give_bias
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.quantize import Dequantize, Quantize
 from .base import Kind, Pass, Statistics
@@ -49,6 +50,7 @@ class QuantizeStatic(Pass):
     the first ``samples`` of the calibration data; ``order`` of its columns: ``natural``,
     ``activation``, ``sensitivity``, or the ``best`` for every output.  ``bias_samples``: correct
     biases by what this many samples of the calibration data show (0: do not; below 4 nothing is).
+    Layers without a bias are given one where either says what it should be.
     Where ``allocate-bits`` has decided on bits, these count.  Establishes ``quantized``.
     """
 
@@ -75,6 +77,11 @@ class QuantizeStatic(Pass):
         self._codes.check(self.name)
 
     @property
+    def gives_biases(self) -> bool:
+        """Whether layers without a bias get one, which takes off what codes change on average."""
+        return self.bias_samples > 0 or self.rounding in ("gptq", "feedback")
+
+    @property
     def _codes(self) -> WeightCodes:
         return WeightCodes(self.weight_bits, self.rounding, self.order)
 
@@ -95,6 +102,8 @@ class QuantizeStatic(Pass):
         }
         names = {v.name for v in coded.values()}
         layers = [n for n in anchors if n.operands[1].is_constant and n.operands[0].name in names]
+        if self.gives_biases:
+            layers = [_with_bias(graph, n) for n in layers]
         self._round(real, graph, layers, context)
         graph.prune()
         corrected = 0
@@ -125,6 +134,13 @@ class QuantizeStatic(Pass):
             moments = context.moments.pop(name, None)
             made = found[name] if name in found else rounded(Linear(node), unit, how, moments)
             made.write(graph, node, unit)
+
+
+def _with_bias(graph: Graph, node: Node) -> Node:
+    """A layer with a bias, of zeros where it had none."""
+    if len(node.operands) > 2:
+        return node
+    return give_bias(graph, node, np.zeros(Linear(node).channels[1]))
 
 
 def coder_in(passes: Sequence[Pass]) -> QuantizeStatic | None:

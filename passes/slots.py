@@ -108,7 +108,7 @@ def summed(node: Node) -> tuple[int, int]:
     if op.name == "ConvTranspose":
         return 1, 0
     if op.name == "Gemm":
-        return (0 if op.trans_a else 1), (1 if op.trans_b else 0)
+        return (0 if op.trans_a else a.type.rank - 1), (1 if op.trans_b else 0)
     return a.type.rank - 1, max(b.type.rank - 2, 0)
 
 

@@ -152,7 +152,7 @@ def emit_gemm(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Stri
             value = value + (c * f32(op.beta) if op.beta != 1 else c)
         return value
 
-    return emit_product(frame, Product(a, b, out, "float32"), finish)
+    return emit_product(frame, Product(a, _full(b, out), out, "float32"), finish)
 
 
 def _full(x: Strided, out: Strided) -> Strided:

@@ -145,6 +145,28 @@ def _silu(node: Node, emitter: Emitter) -> None:
     _finish(node, emitter, [x, gate], None, "Mul")
 
 
+def _gemm(node: Node, emitter: Emitter) -> None:
+    """Of a matrix itself; of more axes a product and a sum, since ONNX's takes matrices only."""
+    op, (a, b, *rest), base = node.op, operands(node), node.output.name
+    assert isinstance(op, ops.Gemm)
+    if node.operands[0].type.rank == 2:
+        plain(node, emitter)
+        return
+    dtype = node.output.type.dtype
+    if op.trans_b:
+        b = emitter.step("Transpose", [b], base)
+    if not rest and op.alpha == 1:
+        _finish(node, emitter, [a, b], None, "MatMul")
+        return
+    y = emitter.step("MatMul", [a, b], base)
+    if op.alpha != 1:
+        y = emitter.step("Mul", [y, emitter.constant(np.asarray(op.alpha, dtype), base)], base)
+    if rest and op.beta != 1:
+        beta = emitter.constant(np.asarray(op.beta, dtype), base)
+        rest = [emitter.step("Mul", [rest[0], beta], base)]
+    _finish(node, emitter, [y, *rest], None, "Add" if rest else "Identity")
+
+
 def _hadamard(node: Node, emitter: Emitter) -> None:
     x = node.operands[0]
     matrix = rotation(x.shape[-1]).astype(x.type.dtype)
@@ -296,6 +318,7 @@ FORMS: dict[type[ops.Op], Form] = {
     ops.Encode: encode,
     ops.Expand: _with_ints("shape"),
     ops.EyeLike: eye_like,
+    ops.Gemm: _gemm,
     ops.Hadamard: _hadamard,
     ops.MaxPoolIndices: max_pool_indices,
     ops.MaxUnpool: max_unpool,

@@ -83,6 +83,12 @@ def gemm(site: Site) -> Step:
         return site.call(F.linear, site[0], site[1], c)
     a = site.call(torch.t, site[0]) if op.trans_a else site[0]
     b = site.call(torch.t, site[1]) if op.trans_b else site[1]
+    if site.value(0).type.rank > 2:
+        y = site.call(torch.matmul, a, b)
+        y = y if op.alpha == 1 else site.call(operator.mul, y, op.alpha)
+        if c is None:
+            return y
+        return site.call(torch.add, y, c, alpha=op.beta)
     if c is not None:
         return site.call(torch.addmm, c, a, b, beta=op.beta, alpha=op.alpha)
     y = site.call(torch.mm, a, b)

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..coupling import Sites
 from ..errors import PassError
+from ..give_bias import give_bias
 from ..graph import Graph, Node, Value
-from ..ops.elementwise import Add
 from ..ops.nn import Conv, ConvTranspose, Gemm, MatMul
 from ..types import Array
 from .rewritten import rewritten
@@ -53,8 +53,8 @@ def _missing(sites: Sites, node: Node, amounts: Array) -> Array:
     change = np.zeros(1)
     if brought.any():
         change = -_response(op, brought, np.asarray(w.data, np.float64))
-    if len(node.operands) == 2 and not isinstance(op, MatMul):
-        change = change + sites.along(y, 1, amounts)
+    if len(node.operands) == 2:
+        change = change + sites.along(y, _made(op, y), amounts)
     return change
 
 
@@ -63,6 +63,11 @@ def _summed(op: Conv | ConvTranspose | Gemm | MatMul, x: Value) -> int:
     if isinstance(op, Conv | ConvTranspose):
         return 1
     return 0 if isinstance(op, Gemm) and op.trans_a else x.type.rank - 1
+
+
+def _made(op: Conv | ConvTranspose | Gemm | MatMul, y: Value) -> int:
+    """The axis of the channels that a layer makes."""
+    return 1 if isinstance(op, Conv | ConvTranspose) else y.type.rank - 1
 
 
 def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array) -> Array:
@@ -76,36 +81,12 @@ def _response(op: Conv | ConvTranspose | Gemm | MatMul, brought: Array, w: Array
 
 
 def _add_bias(graph: Graph, node: Node, change: Array) -> None:
-    """Let a layer's results be ``change`` more, by a bias of its own."""
-    if isinstance(node.op, MatMul):
-        _add_behind(graph, node, change)
-        return
-    dtype = node.output.type.dtype
+    """Let a layer's results be ``change`` more, by its bias or one that it is given."""
     if len(node.operands) == 2:
-        bias = graph.constant(change.astype(dtype), f"{node.output.name}.bias")
-        graph.set_inputs(node, [*node.operands, bias])
+        give_bias(graph, node, change)
         return
     if isinstance(node.op, Gemm):
         change = change / node.op.beta
     old = node.operands[2]
-    bias = graph.constant(np.add(np.asarray(old.data), change).astype(dtype), old.name)
-    graph.set_inputs(node, [*node.operands[:2], bias])
-
-
-def _add_behind(graph: Graph, node: Node, change: Array) -> None:
-    """The bias of a product of matrices is the constant that is added behind it, else a new one."""
-    y = node.output
-    behind = graph.sole_use(y)
-    if behind is not None and isinstance(behind.op, Add):
-        own = [v for v in behind.operands if v is not y]
-        if own and own[0].is_constant and own[0].type.shape[-1:] == change.shape:
-            moved = np.add(np.asarray(own[0].data), change).astype(y.type.dtype)
-            bias = graph.constant(moved, own[0].name)
-            graph.set_inputs(behind, [v if v is y else bias for v in behind.operands])
-            return
-    at = graph.index(node) + 1
-    bias = graph.constant(change.astype(y.type.dtype), f"{y.name}.bias")
-    later = graph.nodes[at] if at < len(graph.nodes) else None
-    added = graph.add(Add(), [y, bias], names=[f"{y.name}.shifted"], before=later)
-    graph.replace(y, added.output)
-    graph.set_inputs(added, [y, bias])
+    bias = np.add(np.asarray(old.data), change).astype(node.output.type.dtype)
+    graph.set_inputs(node, [*node.operands[:2], graph.constant(bias, old.name)])

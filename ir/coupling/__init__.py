@@ -2,8 +2,20 @@
 
 from .action import Action
 from .coupling import ChannelGroup, Coupling
+from .heads import Heads, heads
 from .ids import Place
 from .relations import Axis, Relations
 from .sites import Site, Sites
 
-__all__ = ["Action", "Axis", "ChannelGroup", "Coupling", "Place", "Relations", "Site", "Sites"]
+__all__ = [
+    "Action",
+    "Axis",
+    "ChannelGroup",
+    "Coupling",
+    "Heads",
+    "Place",
+    "Relations",
+    "Site",
+    "Sites",
+    "heads",
+]

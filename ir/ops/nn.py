@@ -238,7 +238,7 @@ class MatMul(Op):
         relations.dual(left[-1], right[max(len(right) - 2, 0)])
         relations.contract(node, 0, left[-1])
         if len(left) > 1 and len(right) == 2 and node.operands[1].is_constant:
-            relations.free(Action.SHIFT, left[-1])  # a bias behind it makes up for it
+            relations.free(Action.SHIFT, left[-1], out[-1])  # it can be given a bias
         if len(right) > 1:
             relations.same(right[-1], out[-1], Action.COUPLED | Action.LINEAR)
             out = out[:-1]
@@ -252,7 +252,11 @@ class MatMul(Op):
 
 @dataclass(frozen=True)
 class Gemm(Op):
-    """``alpha * A' @ B' + beta * c``; ``A'``, ``B'`` are matrices, transposed if asked."""
+    """``alpha * A' @ B' + beta * c``; ``A'``, ``B'`` are matrices, transposed if asked.
+
+    ``A`` may have leading axes where it is not transposed, which ONNX's may not: a layer of a
+    sequence and its bias are one op.
+    """
 
     alpha: float = 1.0
     beta: float = 1.0
@@ -261,19 +265,17 @@ class Gemm(Op):
 
     def infer(self, ins: Operands) -> list[TensorType]:
         a, b = operand(ins, 0).type, operand(ins, 1).type
-        if a.rank != 2 or b.rank != 2 or a.dtype != b.dtype:
+        if a.rank < 2 or (self.trans_a and a.rank > 2) or b.rank != 2 or a.dtype != b.dtype:
             raise ValueError(f"{a} and {b} are not two matrices")
-        (m, k), (k2, n) = (
-            a.shape[:: -1 if self.trans_a else 1],
-            b.shape[:: -1 if self.trans_b else 1],
-        )
+        *rows, k = a.shape[:: -1 if self.trans_a else 1]
+        k2, n = b.shape[:: -1 if self.trans_b else 1]
         if k != k2 and isinstance(k, int) and isinstance(k2, int):
             raise ValueError(f"{a} and {b} do not multiply")
         if len(ins) > 2 and ins[2] is not None:
             c = operand(ins, 2).type
-            if broadcast((m, n), c.shape) != (m, n):
-                raise ValueError(f"{c} does not broadcast to {(m, n)}")
-        return [TensorType(a.dtype, (m, n))]
+            if broadcast((*rows, n), c.shape) != (*rows, n):
+                raise ValueError(f"{c} does not broadcast to {(*rows, n)}")
+        return [TensorType(a.dtype, (*rows, n))]
 
     def eval(self, ins: Sequence[Array | None]) -> list[Array]:
         a, b, c = given(ins), given(ins, 1), optional(ins, 2)
@@ -286,20 +288,19 @@ class Gemm(Op):
 
     def couple(self, relations: Relations, node: Node) -> None:
         a, b = (relations.axes(v) for v in node.operands[:2])
-        m, k = a[:: -1 if self.trans_a else 1]
+        *rows, k = a[:: -1 if self.trans_a else 1]
         k2, n = b[:: -1 if self.trans_b else 1]
-        rows, columns = relations.axes(node.output)
+        out = relations.axes(node.output)
         relations.dual(k, k2)
         relations.contract(node, 0, k)
-        relations.same(m, rows)
-        relations.same(n, columns)
+        relations.aligned([*rows, n], out)
         biases = [relations.axes(v) for v in node.operands[2:]]
         for bias in biases:
-            relations.aligned(bias, [rows, columns])
-        relations.together([[m, n], *biases], [rows, columns], Action.LINEAR)
+            relations.aligned(bias, out)
+        relations.together([[*rows, n], *biases], out, Action.LINEAR)
         if all(v.is_constant for v in node.operands[1:]) and self.beta:
             relations.free(Action.SHIFT, k)  # the bias makes up for it
         if not biases:
-            relations.free(Action.SHIFT, columns)  # it can be given a bias
+            relations.free(Action.SHIFT, out[-1])  # it can be given a bias
         elif self.beta == 1:
-            relations.together(biases, [rows, columns], Action.SHIFT)
+            relations.together(biases, out, Action.SHIFT)

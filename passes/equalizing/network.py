@@ -17,6 +17,9 @@ from .precision import Precision
 from .reader import Reader, Sampled
 from .site import Site, State
 
+RECURRENCES = frozenset({"SelectiveScan"})
+"""Ops whose rare extremes a few positions do not show."""
+
 
 @dataclass
 class Network:
@@ -76,10 +79,17 @@ class Network:
             readers,
             tuple(m for m in made if m is not None),
             None not in made,
-            any(name in self.free.products for name in names),
+            any(self._recurs(name) for name in names),
             any(_op(self.free.graph[name]) not in NORMS for name in names),
             self.precision,
             self.state,
+        )
+
+    def _recurs(self, name: str) -> bool:
+        """Whether a product takes up the factors of what a recurrence makes."""
+        node = self.free.graph[name].producer
+        return (
+            name in self.free.products and node is not None and _op(node.operands[0]) in RECURRENCES
         )
 
     def _rows(self, node: Node | None) -> Callable[[State], Array] | None:

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...ir.formats import parse
 from ...ir.types import Array
 from ..base import Pass
+from ..encode import EncodeFormats
 from ..quantize import QuantizeStatic
+
+AS_FLOAT = 24
+"""Bits of activations that err as little as float32 does."""
 
 SHARES = np.geomspace(0.02, 1.0, 32)
 FINE = np.linspace(0.8, 1.2, 21)
@@ -19,17 +24,29 @@ COUNTED = 1 << 13
 
 @dataclass(frozen=True)
 class Precision:
-    """Bits of activations (one scale per tensor, asymmetric) and of weights (one per output)."""
+    """Bits of activations (one scale per tensor, asymmetric) and of weights (one per output).
+
+    ``biases``: whether a bias takes off the mean error of a layer that has none yet.  ``format``:
+    what weights are encoded in, along what a layer sums over, instead of integers per output.
+    """
 
     activations: int = 8
     weights: int = 8
+    biases: bool = False
+    format: str = ""
 
     @staticmethod
     def of(after: Sequence[Pass]) -> Precision:
-        """The codes of the first ``quantize`` among the passes that follow, else of 8 bits."""
+        """The codes of the first ``quantize`` among the passes that follow, else of 8 bits.
+
+        Of an ``encode`` only where it leaves activations float.
+        """
         for one in after:
+            if isinstance(one, EncodeFormats) and one.weights and not one.activations:
+                bits = parse(one.weights).bits
+                return Precision(AS_FLOAT, bits, format=one.weights)
             if isinstance(one, QuantizeStatic):
-                return Precision(one.activation_bits, one.weight_bits)
+                return Precision(one.activation_bits, one.weight_bits, one.gives_biases)
         return Precision()
 
     @property
@@ -44,6 +61,8 @@ class Precision:
 
     def rounded_weights(self, w: Array) -> Array:
         """Weights ``[groups, outputs, K]`` as the nearest multiples of each output's step."""
+        if self.format:
+            return parse(self.format).round(w)
         step = np.abs(w).max(2, keepdims=True, initial=0.0) / self.weight_top
         step[step == 0] = 1.0
         return np.asarray(np.rint(w / step) * step)

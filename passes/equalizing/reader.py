@@ -116,7 +116,7 @@ class Reader:
             apart += self._flat @ offsets[:, :, None]
         offset = apart.mean(2)
         lost = float(apart.var(2).sum())
-        if not self.layer.takes_bias:
+        if not (self.layer.takes_bias or precision.biases):
             lost += COHERENCE * float(np.square(offset).sum())
         return lost / spread
 

@@ -249,6 +249,24 @@ def test_products_become_gemm() -> None:
     assert graph.nodes[0].operands[2].shape == (5,)
 
 
+@pytest.mark.parametrize("bias", [(5,), (1, 1, 5), (1,)])
+def test_a_layer_of_a_sequence_takes_its_bias(bias: tuple[int, ...]) -> None:
+    def make(b: Builder) -> Value:
+        return b.op("Add", b.normal(*bias), b.op("MatMul", b.x, b.normal(8, 5)))
+
+    graph = check(make, ["Gemm"], (2, 3, 8))
+    assert graph.nodes[0].operands[2].shape == (5,)
+
+
+@pytest.mark.parametrize("other", [(3, 5), (2, 3, 1), (2, 1, 1, 5)])
+def test_what_is_no_bias_stays_a_sum(other: tuple[int, ...]) -> None:
+    check(
+        lambda b: b.op("Add", b.op("MatMul", b.x, b.normal(8, 5)), b.normal(*other)),
+        ["MatMul", "Add"],
+        (2, 3, 8),
+    )
+
+
 SHAPES: dict[str, tuple[Make, list[str]]] = {
     "identity": (lambda b: b.op("Relu", b.op("Identity", b.x)), ["Relu"]),
     "same shape": (lambda b: b.op("Relu", b.op("Reshape", b.x, shape=(2, 3, 4))), ["Relu"]),

@@ -55,6 +55,25 @@ def test_shifted_means_come_back() -> None:
     assert sqnr_db(real, after) > sqnr_db(real, before) + 2
 
 
+def test_products_without_a_bias_are_given_one() -> None:
+    b = Builder((1, 24, 12), seed=5)
+    hidden = b.op("Relu", b.op("MatMul", b.x, b.normal(12, 32)))
+    b.done(b.op("MatMul", b.op("Relu", b.op("MatMul", hidden, b.normal(32, 32))), b.normal(32, 4)))
+    context, plain = clipped(b)
+    mended = b.graph.copy()
+    QuantizeStatic(rounding="nearest", bias_samples=24).apply(mended, context)
+    before, after = (
+        {n.output.name: n.op.name for n in g.nodes if n.op.name in ("MatMul", "Gemm")}
+        for g in (plain, mended)
+    )
+    assert list(before) == list(after)
+    assert set(before.values()) == {"MatMul"}
+    assert set(after.values()) == {"Gemm"}
+    fresh = b.feeds(40)
+    real, lost, kept = (np.mean(outputs(g, fresh), (0, 1, 2)) for g in (b.graph, plain, mended))
+    assert np.abs(kept - real).max() < 0.3 * np.abs(lost - real).max()
+
+
 def test_quantize_corrects_unless_told_otherwise() -> None:
     b = net()
     context, _ = clipped(b)

@@ -90,6 +90,42 @@ def test_a_product_behind_a_scan_takes_up_factors() -> None:
     assert quantized_db(b, equalized, context) > plain + 3
 
 
+def activated(function: str = "Gelu") -> Builder:
+    """A layer with two loud channels, a function that no factor passes, and a layer."""
+    b = Builder((1, 24, 8), seed=4)
+    loud = np.ones(16)
+    loud[[3, 11]] = 40, 60
+    w = b.const(b.rng.normal(size=(8, 16)) * loud)
+    y = b.op(function, b.op("MatMul", b.x, w))
+    b.done(b.op("MatMul", y, b.const(b.rng.normal(size=(16, 5)) / loud[:, None])))
+    return b
+
+
+@pytest.mark.parametrize("function", ["Gelu", "Silu"])
+def test_a_product_behind_an_activation_takes_up_factors_where_asked(function: str) -> None:
+    b = activated(function)
+    context = Context(calibration=b.feeds(16))
+    left, scaled = b.graph.copy(), b.graph.copy()
+    assert Equalize().apply(left, context) == {"rewrites": 0, "channels": 0}
+    assert str(left) == str(b.graph)
+    assert Equalize(activations=True).apply(scaled, context)["channels"] == 16
+    assert [n.op.name for n in scaled.nodes] == ["MatMul", function, "Mul", "MatMul"]
+    for feed in b.feeds(3):
+        for name, array in evaluate(b.graph, feed).items():
+            apart = np.abs(evaluate(scaled, feed)[name] - array).max()
+            assert apart <= 1e-5 * np.abs(array).max()
+    assert quantized_db(b, scaled, context) > quantized_db(b, b.graph, context) + 3
+
+
+def test_the_gate_of_a_glu_needs_no_product() -> None:
+    """The other branch takes the factors up, and stays codes."""
+    b = Builder((1, 24, 8), seed=4)
+    gate, up = (b.op("MatMul", b.x, b.normal(8, 16)) for _ in range(2))
+    b.done(b.op("MatMul", b.op("Mul", b.op("Silu", gate), up), b.normal(16, 5)))
+    Equalize(activations=True).apply(b.graph, Context(calibration=b.feeds(8)))
+    assert [n.op.name for n in b.graph.nodes].count("Mul") == 1
+
+
 def test_what_others_read_is_not_scaled() -> None:
     b = scan_net(last=True)
     equalized = b.graph.copy()

@@ -58,6 +58,12 @@ def test_after_gemm(turned: bool) -> None:
     assert [n.op.name for n in graph.nodes] == ["Gemm"]
 
 
+def test_a_product_whose_columns_are_not_normalized_stays() -> None:
+    b = Builder((2, 5, 5))
+    graph, _ = fold(b, b.batch_norm(b.op("Gemm", b.x, b.normal(5, 5), b.normal(5))))
+    assert [n.op.name for n in graph.nodes] == ["Gemm", "BatchNormalization"]
+
+
 def test_in_front_of_a_padded_convolution_it_becomes_depthwise() -> None:
     b = Builder()
     graph, statistics = fold(b, b.conv(b.op("Relu", b.batch_norm(b.x)), 4))

@@ -117,6 +117,27 @@ def test_queries_and_keys_stay() -> None:
     assert found.count == 1
 
 
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_values_of_heads_take_a_factor_per_head_and_channel(repeated: int) -> None:
+    """Which all queries that read a head share."""
+    b = Builder((1, 5, 6))
+    flat = b.op("MatMul", b.x, b.normal(6, 12))
+    wide = b.op("Reshape", flat, shape=(1, 5, 3, 1, 4))
+    wide = b.op("Expand", wide, shape=(1, 5, 3, repeated, 4))
+    wide = b.op("Reshape", wide, shape=(1, 5, 3 * repeated, 4))
+    weights = b.op("Softmax", b.op("MatMul", b.x, b.op("Transpose", b.x, perm=(0, 2, 1))))
+    seen = b.op("MatMul", weights, b.op("Transpose", wide, perm=(0, 2, 1, 3)))
+    back = b.op("Transpose", seen, perm=(0, 2, 1, 3))
+    joined = b.op("Reshape", back, shape=(1, 5, 12 * repeated))
+    found = check(b, b.op("MatMul", joined, b.normal(12 * repeated, 2)))
+    made, read = found.outputs[flat.name], list(found.inputs.values())[-1]
+    assert len(np.unique(made)) == 12
+    grid = read.reshape(3, repeated, 4)
+    np.testing.assert_array_equal(grid, made.reshape(3, 1, 4) + np.zeros_like(grid))
+    held = LayerScales(b.graph, lambda layer: layer.channels[1] == 2)
+    assert held.count == 1
+
+
 @pytest.mark.parametrize(("value", "expected"), [(0.0, 4), (1.0, 0)])
 def test_only_padding_with_zero_leaves_channels_free(value: float, expected: int) -> None:
     b = Builder()

@@ -184,13 +184,20 @@ def test_an_initial_state_is_kept() -> None:
 def test_skip_gate_and_bias_go_in(form: str, order: str) -> None:
     p = Parts()
     bias = p.normal(CHANNELS)
-    p.delta = p.op("Softplus", p.op("Add", bias, p.raw))
+    p.delta = p.op("Softplus", p.op("Add", bias, p.op("Neg", p.raw)))
     y, skip = FORMS[form](p), p.op("Mul", p.d, p.u)
     if order != "without skip":
         y = p.op("Add", *((y, skip) if order == "skip last" else (skip, y)))
     y = p.op("Mul", p.op("Mul", p.z, p.op("Sigmoid", p.z)), y)
     assert canonical(p, y) == [ops.SelectiveScan(softplus=True)]
-    assert left(p) == {"MatMul", "SelectiveScan"}
+    assert left(p) == {"MatMul", "Neg", "SelectiveScan"}
+
+
+def test_a_bias_stays_with_its_layer() -> None:
+    p = Parts()
+    p.delta = p.op("Softplus", p.op("Add", p.normal(CHANNELS), p.raw))
+    assert canonical(p, doubled(p)) == [ops.SelectiveScan(softplus=True)]
+    assert left(p) == {"Gemm", "MatMul", "SelectiveScan"}
 
 
 def test_channels_first_around_the_scan() -> None:

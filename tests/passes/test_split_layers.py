@@ -8,6 +8,8 @@ from graphs import Builder
 from zoo_networks import ZOO, network, random_feed
 
 from qc.ir import Graph, Value, evaluate
+from qc.ir.coupling import Action, Heads, Sites
+from qc.ir.coupling import heads as heads_of
 from qc.ir.ops import Split
 from qc.ir.verify import verify
 from qc.passes import Context
@@ -73,6 +75,70 @@ def test_others_are_left_alone(case: str) -> None:
     work, count = split(graph)
     assert count == 0
     assert str(work) == str(graph)
+
+
+def heads_in(graph: Graph) -> list[Heads]:
+    return list(heads_of(Sites(graph, Action.SCALE)))
+
+
+def heads(b: Builder, order: str, how: str) -> list[Value]:
+    """Queries, keys and values of 2 heads of 4 channels, packed in this order of axes."""
+    sizes = {"3": 3, "h": 2, "d": 4}
+    y = b.op("Gemm", b.x, b.normal(6, 24), b.normal(24))
+    at = 2 + order.index("3")
+    shape = (1, 5, *(sizes[c] for c in order))
+    v = b.op("Reshape", y, shape=shape)
+    if how == "split":
+        return list(b.graph.add(Split(at, (1, 1, 1)), [v]).outputs)
+    rest = [k for k in range(5) if k != at]
+    v = b.op("Transpose", v, perm=(at, *rest))
+    numbers = [b.graph.constant(np.asarray(i, np.int64), "i") for i in (0, 1, -1)]
+    return [b.op("Gather", v, i, axis=0) for i in numbers]
+
+
+@pytest.mark.parametrize("how", ["split", "picked"])
+@pytest.mark.parametrize("order", ["3hd", "h3d", "hd3"])
+def test_heads_are_split(order: str, how: str) -> None:
+    b = Builder((1, 5, 6))
+    q, k, v = heads(b, order, how)
+    graph = b.done(b.op("Mul", q, k), b.op("Relu", v))
+    work, count = split(graph)
+    assert count == 1
+    layers = [n for n in work.nodes if n.op.name == "Gemm"]
+    assert [n.operands[1].shape for n in layers] == [(6, 8)] * 3
+    assert not {"Gather", "Split"} & {n.op.name for n in work.nodes}
+    assert apart(graph, work) <= 1e-6
+
+
+@pytest.mark.parametrize("case", ["batch", "data", "whole", "axes"])
+def test_views_that_are_no_parts_are_left_alone(case: str) -> None:
+    b = Builder((2, 3, 4))
+    y = b.op("MatMul", b.x, b.normal(4, 6))
+    view = b.op("Reshape", y, shape=(2, 3, 2, 3))
+    axis = 0 if case == "batch" else 2
+    index = [b.graph.constant(np.asarray(i, np.int64), "i") for i in (0, 1)]
+    if case == "data":
+        index[1] = b.op("Cast", b.op("Relu", b.op("ReduceMin", b.x, keepdims=False)), to="int64")
+    parts = [b.op("Gather", view, i, axis=axis) for i in index]
+    if case == "whole":
+        parts.append(view)
+    if case == "axes":
+        parts.append(b.op("Gather", view, index[0], axis=3))
+    graph = b.done(*parts)
+    work, count = split(graph)
+    assert count == 0
+    assert list(map(str, work.nodes)) == list(map(str, graph.nodes))
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
+@pytest.mark.parametrize("name", ["vit_cifar10", "vit_cifar10_outliers"])
+def test_a_vit_gets_sites_from_values_to_projections(name: str) -> None:
+    graph = network(name)
+    assert not heads_in(graph)
+    work, count = split(graph)
+    assert count == 6
+    assert [one.shape for one in heads_in(work)] == [(4, 32)] * 12  # and q against k
+    assert apart(graph, work) <= 1e-5
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")

@@ -368,6 +368,8 @@ def float_layers(n: Net) -> None:
     n.out(n.add(nn.MatMul(), t, n.add(shape.Transpose((0, 2, 1)), t)))
     f = n.add(shape.Flatten(1), x)
     n.out(n.add(nn.Gemm(trans_b=True), f, n.real_const(10, 378), n.real_const(10)))
+    n.out(n.add(nn.Gemm(), t, n.real_const(t.shape[-1], 7), n.real_const(7)))
+    n.out(n.add(nn.Gemm(), t, n.real_const(t.shape[-1], 7), n.real_const(t.shape[1], 1)))
 
 
 Case = Callable[[Net], None]

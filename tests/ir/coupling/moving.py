@@ -11,10 +11,9 @@ from qc.ir.actions import rotate, scale, shift
 from qc.ir.actions.rotate import rotated
 from qc.ir.actions.scale import scaled
 from qc.ir.actions.shift import shifted
-from qc.ir.coupling import Action, Site, Sites
+from qc.ir.coupling import Action, Site, Sites, heads
 from qc.ir.coupling.shuffles import shuffles
 from qc.ir.evaluate import evaluate
-from qc.ir.ops import MatMul
 from qc.ir.verify import verify
 
 Arrays = dict[str, np.ndarray]
@@ -22,7 +21,10 @@ ACTIONS = (Action.SCALE, Action.SHIFT, Action.ROTATE)
 
 
 class Move:
-    """Random numbers for some sites: the graph that has them, and what they make of a tensor."""
+    """Random numbers for some sites: the graph that has them, and what they make of a tensor.
+
+    Where heads can be scaled one by one, each of their channels has a factor of its own, too.
+    """
 
     def __init__(
         self, sites: Sites, some: Iterable[Site], rng: np.random.Generator, octaves: bool = False
@@ -34,11 +36,22 @@ class Move:
             drawn = rng.uniform(-2, 2, len(site))
             self.amount[site.channels] = np.rint(drawn) if octaves else drawn
             self.turns.append((site, np.linalg.qr(rng.standard_normal((len(site),) * 2))[0]))
+        found = heads(sites) if sites.action is Action.SCALE else ()
+        self.within = [
+            (
+                one,
+                np.exp2(
+                    rng.integers(-2, 3, one.shape) if octaves else rng.uniform(-2, 2, one.shape)
+                ),
+            )
+            for one in found
+            if one.blocks in some and one.channels in some
+        ]
 
     def graph(self) -> Graph:
         """Amounts are logarithms of factors: from 1/4 to 4."""
         if self.sites.action is Action.SCALE:
-            return scale(self.sites, np.exp2(self.amount))
+            return scale(self.sites, np.exp2(self.amount), self.within)
         if self.sites.action is Action.SHIFT:
             return shift(self.sites, self.amount)
         return rotate(self.sites, self.turns)
@@ -48,21 +61,21 @@ class Move:
         value = self.sites.graph[name]
         if self.sites.action is Action.ROTATE:
             return rotated(self.sites, value, data, self.turns)
-        apply = scaled if self.sites.action is Action.SCALE else shifted
-        return apply(self.sites, value, data, self.sites.spread(self.amount))
+        amounts = self.sites.spread(self.amount)
+        if self.sites.action is Action.SCALE:
+            return scaled(self.sites, value, data, amounts, within=self.within)
+        return shifted(self.sites, value, data, amounts)
 
 
 def apart(move: Move, feed: Arrays, before: Arrays | None = None) -> tuple[float, float]:
     """Greatest difference of any output, and of any tensor from what it is to become.
 
-    Each over the greatest magnitude of the tensor.  Products of matrices do not count where shifts
-    are made up for behind them, nor the inside of shuffles where they are scaled.
+    Each over the greatest magnitude of the tensor.  The inside of shuffles does not count where
+    they are scaled.
     """
     graph, changed = move.sites.graph, move.graph()
     verify(changed)
     hidden = set()
-    if move.sites.action is Action.SHIFT:
-        hidden = {node.output.name for node in graph.nodes if isinstance(node.op, MatMul)}
     if move.sites.action is Action.SCALE:
         hidden = {v.name for shuffle in shuffles(graph) for v in shuffle.inner}
     results = (v for node in graph.nodes for v in node.outputs)

@@ -66,6 +66,14 @@ def test_gemm(agree, op, c):
     agree(op, a, b, *([] if c is None else [normal(*c)]))
 
 
+@pytest.mark.parametrize("op", [ops.Gemm(), ops.Gemm(0.5, 2.0), ops.Gemm(1, 1, False, True)])
+@pytest.mark.parametrize("c", [(4,), (2, 1), (5, 1, 4), None])
+def test_gemm_of_more_than_a_matrix(agree, op, c):
+    """Which ONNX writes as a product and a sum."""
+    b = normal(4, 3) if op.trans_b else normal(3, 4)
+    agree(op, normal(5, 2, 3), b, *([] if c is None else [normal(*c)]))
+
+
 WINDOWS = [
     ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), False),
     ((2, 3), (1, 2), (0, 1, 1, 0), (1, 1), False),
@@ -113,6 +121,7 @@ def test_symbolic_sizes_give_the_same_symbol_for_the_same_formula():
         (ops.Conv(), [(1, 3, 5), (4, 3, 3, 3)], "do not fit"),
         (ops.MatMul(), [(2, 3), (4, 2)], "do not multiply"),
         (ops.Gemm(), [(2, 3), (3, 2), (3,)], "does not broadcast|do not broadcast"),
+        (ops.Gemm(trans_a=True), [(4, 2, 3), (2, 2)], "are not two matrices"),
     ],
 )
 def test_wrong_shapes_are_refused(op, shapes, message):

@@ -14,6 +14,7 @@ from qc.passes.equalize import Equalize
 from qc.passes.equalizing.solvers import SOLVERS
 from qc.passes.fold_batchnorm import FoldBatchNorm
 from qc.passes.measure import relative_difference
+from qc.passes.split_layers import SplitLayers
 
 pytestmark = pytest.mark.skipif(not ZOO.is_dir(), reason=f"no zoo at {ZOO} (set QC_ZOO)")
 
@@ -50,9 +51,11 @@ def equalized(graph: Graph, solvers: str, context: Context) -> tuple[Graph, int]
     return after, int(found["channels"])
 
 
-def check(name: str, solvers: str, wide: bool) -> None:
+def check(name: str, solvers: str, wide: bool, split: bool = False) -> None:
     graph, rng = network(name), np.random.default_rng(5)
     FoldBatchNorm().apply(graph, Context())
+    if split:
+        assert SplitLayers().apply(graph, Context())["rewrites"] == 6
     executor = None if wide else OnnxRuntimeExecutor()
     graph = doubled(graph) if wide else graph
     feeds = [random_feed(graph, rng) for _ in range(2 if wide else 4)]
@@ -73,6 +76,13 @@ def test_the_best_solvers_change_nothing(name: str, wide: bool) -> None:
 @pytest.mark.parametrize("wide", [False, True])
 def test_the_best_solvers_change_nothing_anywhere(name: str, wide: bool) -> None:
     check(name, "best", wide)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_cifar10", "vit_cifar10_outliers"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_values_that_were_packed_change_nothing(name: str, wide: bool) -> None:
+    check(name, "cross-layer,smooth", wide, split=True)
 
 
 @pytest.mark.slow
