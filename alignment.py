@@ -23,6 +23,9 @@ FACTOR = 4.0
 MASK = 1e5
 """Of the first quartile of magnitudes: what lies beyond masks an attention, and is no number."""
 
+LEAST_DB = 10.0
+"""What agrees less may be mixed, if there were too few positions to tell."""
+
 SPARE = 4
 """Positions for every coefficient of a map, less of which fit anything."""
 
@@ -70,11 +73,13 @@ class Alignment:
         for name, left in found:
             if left is not None and (rest is None or left * FACTOR < rest):
                 how, rest = name, left
-        if rest is None:
-            return MIXED if self.mixed else SAME, None
         if rest == 0.0:
             return EQUAL if how == SAME else how, math.inf
-        return how, float(10 * np.log10(max(self.signal, 1e-300) / rest))
+        db = None if rest is None else float(10 * np.log10(max(self.signal, 1e-300) / rest))
+        unsettled = any(m.rest is None for m in self._mixed.values())
+        if db is None or (unsettled and db < LEAST_DB):
+            return MIXED if self.mixed else SAME, None
+        return how, db
 
 
 class _Scaled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +34,9 @@ STEPS = 4
 SCALING = frozenset({Equalize.name})
 MIXING = frozenset({PruneChannels.name, Rotate.name, Reorder.name})
 """Passes that leave other channels inside a network that computes the same."""
+
+SKIPPED = MOVES | {"Hadamard"}
+"""Ops that compute nothing of the float network's."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +74,18 @@ class _Pair:
 
     node: Node
     value: Value
-    candidates: list[Value]
+    candidates: dict[Value, Alignment]
+
+    def add(self, ours: Array, real: Mapping[str, Array]) -> None:
+        """Count one feed."""
+        for value, alignment in self.candidates.items():
+            alignment.add(ours, real[value.name])
 
     @property
-    def macs(self) -> int:
-        """Multiplications of the one or the other: sums of codes become numbers elsewhere."""
-        nodes = [self.node, *(v.producer for v in self.candidates[:1])]
-        return max(node_macs(n) for n in nodes if n is not None)
-
-    def settle(self, ours: Array, real: Mapping[str, Array], scaled: bool, mixed: bool) -> None:
-        """Keep the candidate that is nearest, by one feed."""
-
-        def noise(value: Value) -> float:
-            one = Alignment(scaled, mixed)
-            one.add(ours, real[value.name])
-            db = one.best[1]
-            return -db if db is not None else np.inf
-
-        if len(self.candidates) > 1:
-            self.candidates = [min(self.candidates, key=noise)]
+    def best(self) -> tuple[Value, str, float | None]:
+        """The nearest value, and how far it is."""
+        found = [(v, *a.best) for v, a in self.candidates.items()]
+        return max(found, key=lambda one: -math.inf if one[2] is None else one[2])
 
 
 def departures(
@@ -114,28 +111,22 @@ def departures(
     real = load_concrete(model, shapes, lambda unknown: {})
     _check_alike(real, ours, model, artifact)
     Canonicalize().apply(real, Context())
-    pairs, unmatched = _pairs(ours, real)
+    ran = _passes(Path(artifact))
+    pairs, unmatched = _pairs(ours, real, bool(ran & (SCALING | MIXING)), bool(ran & MIXING))
     if not pairs:
         raise DataError(f"{artifact} has no layer of {model}: was it compiled from another model?")
-    ran = _passes(Path(artifact))
-    scaled, mixed = bool(ran & (SCALING | MIXING)), bool(ran & MIXING)
+    names = list(dict.fromkeys(v.name for p in pairs for v in p.candidates))
+    run = OnnxRuntimeExecutor().open(real, names)
     feeds = list(islice(Dataset(data, specs, preprocess), samples))
     show = progress or Silent()
     show.start("compare", len(feeds))
-    aligned = [Alignment(scaled, mixed) for _ in pairs]
-    executor = OnnxRuntimeExecutor()
-    for i, feed in enumerate(feeds):
-        if i < 2:  # by the first feed each value is settled, later ones need no others
-            names = list(dict.fromkeys(c.name for p in pairs for c in p.candidates))
-            run = executor.open(real, names)
+    for feed in feeds:
         found, made = run(feed), _results(ours, feed, pairs)
-        for pair, one in zip(pairs, aligned, strict=True):
-            if i == 0:
-                pair.settle(made[pair.value.name], found, scaled, mixed)
-            one.add(made[pair.value.name], found[pair.candidates[0].name])
+        for pair in pairs:
+            pair.add(made[pair.value.name], found)
         show.advance()
     show.done()
-    return Departures(*_judged(ours, pairs, aligned), unmatched, len(feeds))
+    return Departures(*_judged(ours, pairs), unmatched, len(feeds))
 
 
 def _check_alike(real: Graph, ours: Graph, model: str | Path, artifact: str | Path) -> None:
@@ -157,18 +148,19 @@ def _passes(artifact: Path) -> set[str]:
         ) from error
 
 
-def _pairs(ours: Graph, real: Graph) -> tuple[list[_Pair], int]:
+def _pairs(ours: Graph, real: Graph, scaled: bool, mixed: bool) -> tuple[list[_Pair], int]:
     """What can be compared, in order, and the number of results that have no counterpart."""
     sources = {n.origin.source: n.outputs[0] for n in real.nodes if n.origin.source}
     pairs, unmatched = [], 0
     for node in ours.nodes:
         value = node.outputs[0]
-        if node.op.name in MOVES or len(node.outputs) > 1 or not _is_real(value):
+        if node.op.name in SKIPPED or len(node.outputs) > 1 or not _is_real(value):
             continue
         found = [c for start in _starts(node, real, sources) for c in _behind(start, real)]
         fitting = [c for c in dict.fromkeys(found) if _comparable(value, c)]
         if fitting:
-            pairs.append(_Pair(node, value, fitting))
+            candidates = {c: Alignment(scaled, mixed) for c in fitting}
+            pairs.append(_Pair(node, value, candidates))
         else:
             unmatched += 1
     return pairs, unmatched
@@ -241,10 +233,10 @@ def _real(value: Value, array: Array) -> Array:
 
 
 def _judged(
-    graph: Graph, pairs: Sequence[_Pair], aligned: Sequence[Alignment]
+    graph: Graph, pairs: Sequence[_Pair]
 ) -> tuple[list[Departure], dict[str, float | None]]:
     """Every layer's figure, and what it lost on the way from what it reads."""
-    known = {p.value.name: (p, *a.best) for p, a in zip(pairs, aligned, strict=True)}
+    known = {p.value.name: p.best for p in pairs}
     quality: dict[str, float] = {}
     layers = []
     for node in graph.nodes:
@@ -255,18 +247,18 @@ def _judged(
             if worst is not None:
                 quality.update({v.name: worst for v in node.outputs})
             continue
-        pair, compared, db = own
+        value, compared, db = own
         lost = None if db is None or worst is None else worst - db
         layers.append(
             Departure(
                 node.name,
                 node.op.name,
-                pair.candidates[0].name,
+                value.name,
                 compared,
                 _round(db),
                 _round(lost),
                 max(_noise(db) - _noise(worst), 0.0),
-                pair.macs,
+                _macs(node, value),
             )
         )
         if db is not None:
@@ -275,6 +267,11 @@ def _judged(
             quality[node.outputs[0].name] = worst
     outputs = {v.name: _round(quality.get(v.name)) for v in graph.outputs}
     return layers, outputs
+
+
+def _macs(node: Node, real: Value) -> int:
+    """Multiplications of the one or the other: sums of codes become numbers elsewhere."""
+    return max(node_macs(n) for n in (node, real.producer) if n is not None)
 
 
 def _noise(db: float | None) -> float:
