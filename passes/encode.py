@@ -54,7 +54,8 @@ class EncodeFormats(Pass):
     or ``feedback`` (layer after layer by the first ``rounding_samples`` of the calibration data;
     without any to nearest).  Blocks so rounded (``groups``) lie along the
     ``inputs`` of a layer, or where that is ``best`` for its results, in no more bytes, along its
-    outputs.  Establishes ``quantized``.
+    outputs.  ``curvature``: rows make up for each other's errors by what the network's outputs
+    notice, which gradients tell (by torch).  Establishes ``quantized``.
     """
 
     weights: str = ""
@@ -67,6 +68,7 @@ class EncodeFormats(Pass):
     rounding: str = "feedback"
     rounding_samples: int = 128
     groups: str = "inputs"
+    curvature: bool = False
 
     name: ClassVar[str] = "encode"
     kind: ClassVar[Kind] = Kind.LOSSY
@@ -150,7 +152,8 @@ class EncodeFormats(Pass):
         users = Counter(slot.key for slot in slots)
         wanted = [slot for slot in slots if can_round(slot, users[slot.key])]
         feeds = list(islice(context.feeds("encode.rounding"), self.rounding_samples))
-        return rounded(real, graph, wanted, context, feeds, self.groups == "best")
+        best = self.groups == "best"
+        return rounded(real, graph, wanted, context, feeds, best, self.curvature)
 
     def _used(self, count: Iterable[str]) -> list[str]:
         given = {k: v or self.activations for k, v in self.formats.items()}

@@ -25,9 +25,10 @@ from ..ir.formats import Format
 from ..ir.graph import Graph
 from ..ir.types import Array
 from .context import Context, Feed
+from .curvature import curvatures, noticed, rounded_in_turn
 from .elements import Elements
 from .fit import WIDEST, Fit, Walk
-from .group_steps import energies, refitted, searched
+from .group_steps import refitted, searched
 from .linear import Linear
 from .rounding import BEST, second_order, trusted
 from .slots import Slot
@@ -39,7 +40,7 @@ SWEEPS = 3
 class Packed:
     """A layer's weights as packed bytes along the axis of ``slot``; ``bias`` ``[outputs]``.
 
-    ``lost``: the energy of what its results lack by rounding, over the samples seen.
+    ``lost``: the energy of what its results, or the network's outputs, lack by rounding.
     """
 
     slot: Slot
@@ -62,15 +63,17 @@ def can_round(slot: Slot, readers: int) -> bool:
 
 def rounded(
     real: Graph, graph: Graph, slots: Sequence[Slot], context: Context, feeds: Sequence[Feed],
-    both_axes: bool = False,
+    both_axes: bool = False, curvature: bool = False,
 ) -> Mapping[str, Packed]:  # fmt: skip
     """The weights of ``slots`` of ``graph``, in its order, by their layers' results.
 
     ``both_axes``: groups may lie along the outputs, too, where that loses less in no more bytes.
+    ``curvature``: errors count by what the network's outputs notice of them.
     ``real`` is the float network, ``graph`` the one whose activations are encoded already.
     """
     changed = graph.copy()
     by_name = {slot.node.output.name: slot for slot in slots}
+    notice = curvatures(real, by_name, context, feeds) if curvature else {}
     both = Walk(real, changed, context, feeds)
     found = {}
     for layer in _layers(changed, by_name):
@@ -80,7 +83,7 @@ def rounded(
         name = layer.node.output.name
         slot = by_name[name]
         sides = [slot, *([across(slot)] if both_axes else [])]
-        trials = [_rounded(fit, s) for s in sides if s.bytes <= slot.bytes]
+        trials = [_rounded(fit, s, notice.get(name)) for s in sides if s.bytes <= slot.bytes]
         found[name], weights = min(trials, key=lambda trial: trial[0].lost)
         layer.set(changed, weights, found[name].bias)
         both.advance(layer.node)
@@ -101,7 +104,7 @@ def _layers(graph: Graph, wanted: Mapping[str, Slot]) -> Iterator[Linear]:
             yield layer
 
 
-def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
+def _rounded(fit: Fit, slot: Slot, curvature: Array | None) -> tuple[Packed, Array]:
     """The packed weights, and the numbers that they stand for."""
     elements = Elements.of(slot.format)
     assert elements is not None
@@ -110,20 +113,28 @@ def _rounded(fit: Fit, slot: Slot) -> tuple[Packed, Array]:
     flat = weights.reshape(*weights.shape[:2], -1)
     wanted = flat + fit.change(gram, flat)
     spread = gram.covariance if layer.takes_bias else gram.second
-    along = slot != across(slot)
-    groups = _groups(slot, weights.shape, elements.format) if along else None
-    steps = searched(wanted, spread, groups, elements)
-    codes = second_order(wanted, steps, spread, fit.evidence, elements.nearest, BEST, SWEEPS)
-    if groups is not None:
-        codes, steps = refitted(
-            wanted, codes, steps, trusted(spread, fit.evidence), groups, elements
-        )
+    trust = trusted(spread, fit.evidence)
+    groups = None
+    if slot != across(slot):
+        groups = _groups(slot, weights.shape, elements.format)
+
+    def rounded(rows: Array) -> tuple[Array, Array]:
+        steps = searched(rows, spread, groups, elements)
+        codes = second_order(rows, steps, spread, fit.evidence, elements.nearest, BEST, SWEEPS)
+        if groups is None:
+            return codes, steps
+        return refitted(rows, codes, steps, trust, groups, elements)
+
+    if groups is not None and curvature is not None:
+        codes, steps = rounded_in_turn(wanted, spread, curvature, rounded)
+    else:
+        codes, steps = rounded(wanted)
+    found = codes * steps
     bias = None
     if layer.takes_bias:
-        bias = (gram.target - np.einsum("gok,gk->go", codes * steps, gram.mean)).ravel()
+        bias = (gram.target - np.einsum("gok,gk->go", found, gram.mean)).ravel()
     parts = (layer.shaped(a.reshape(weights.shape)) for a in (codes, steps))
-    found = codes * steps
-    lost = float(energies(spread, found - wanted).sum())
+    lost = noticed(found - wanted, spread, curvature)
     return Packed(slot, _packed(elements, slot, *parts), bias, lost), found.reshape(weights.shape)
 
 
