@@ -93,17 +93,24 @@ def test_outliers_behind_norms_ruin_a_network_unless_they_are_equalized() -> Non
 def test_compiled_code_is_the_reference(
     recipe: str, target: str, samples: int, tmp_path: Path
 ) -> None:
-    """But for codes that follow the scan's sums, of which some may move by a step."""
+    """But for codes that follow the scan's sums, of which some may move by a step.
+
+    The recurrence hands a step on to all that follows, at most as loud as the quantization itself;
+    most windows have none.
+    """
     if target == "arm":
         pytest.importorskip("ziglang")
         try:
             emulators.set_up()
         except emulators.Unavailable as error:
             pytest.skip(str(error))
-    _, small = integer("mamba_shakespeare_scan", recipe)
+    graph, small = integer("mamba_shakespeare_scan", recipe)
     build(small, load(target), tmp_path / "out")
     artifact = Artifact.load(tmp_path / "out")
+    near = []
     for tokens in windows("eval", samples)[0]:
-        want = [*evaluate(small, {"tokens": tokens}).values()]
+        real, want = ([*evaluate(g, {"tokens": tokens}).values()] for g in (graph, small))
         got = [*artifact.run({"tokens": tokens}).values()]
-        assert sqnr_db(want, got) > 40
+        near.append(sqnr_db(want, got))
+        assert near[-1] > sqnr_db(real, want)
+    assert np.median(near) > 40
