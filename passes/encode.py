@@ -37,6 +37,7 @@ from .base import Kind, Pass, Statistics
 from .context import Context
 from .encode_weights import Packed, across, can_round, rounded
 from .slots import Slot, Slots, is_probability
+from .tied_tables import tie_tables
 
 ROUNDINGS = ("nearest", "feedback")
 GROUPS = ("inputs", "best")
@@ -46,7 +47,8 @@ GROUPS = ("inputs", "best")
 class EncodeFormats(Pass):
     """Round operands of layers to number formats and pack weights.
 
-    ``weights``, ``tables`` (of embeddings, default as ``weights``), ``activations``, ``inputs``
+    ``weights``, ``tables`` (of embeddings, and of layers that multiply by the same numbers, which
+    are then stored once; default as ``weights``, each for itself), ``activations``, ``inputs``
     (activations that the network gets, default as ``activations``), ``caches`` (keys and values of
     attentions, default as ``activations``): names of formats, empty: float.  ``probabilities``: a
     logarithmic format for what a softmax makes, where its product errs less than with that of
@@ -116,6 +118,8 @@ class EncodeFormats(Pass):
         """Encode ``graph`` in place; ``PreconditionError`` without any format."""
         if not any(self.formats.values()):
             raise PreconditionError(f"{self.name} needs a format: weights, activations or caches")
+        if self.tables:
+            tie_tables(graph, [n for n in graph.nodes if not context.kept.why(n.name)])
         real = graph.copy()
         slots = self.slots(graph, context)
         context.why_float.update(slots.why_float)

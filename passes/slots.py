@@ -19,6 +19,7 @@ import numpy as np
 from ..ir.formats import parse
 from ..ir.graph import Graph, Node, Value
 from .context import Kept
+from .tied_tables import is_embedding, is_table, is_turned
 
 MOVES = frozenset({"Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
 REPEATS = frozenset({"Expand", "Tile"})
@@ -82,11 +83,17 @@ class Slots:
                 out.why_float[node.name] = why
             elif node.op.name in LAYERS:
                 out._layer(node, formats)
-            elif _is_embedding(node) and (name := formats["tables"] or formats["weights"]):
-                out.found.append(Slot(node, 0, node.operands[0].type.rank - 1, name, "weights"))
+            elif is_embedding(node) or is_turned(node):
+                out._table(node, formats)
             else:
                 out.why_float[node.name] = BETWEEN
         return out
+
+    def _table(self, node: Node, formats: Mapping[str, str]) -> None:
+        if name := formats["tables"] or formats["weights"]:
+            self.found.append(Slot(node, 0, node.operands[0].type.rank - 1, name, "weights"))
+        else:
+            self.why_float[node.name] = BETWEEN
 
     def _layer(self, node: Node, formats: Mapping[str, str]) -> None:
         axes = summed(node)
@@ -95,7 +102,7 @@ class Slots:
             return
         slots = list(_slots(node, axes, formats))
         self.found += slots
-        if not slots:
+        if not slots and not _reads_turned(node):
             self.why_float[node.name] = "the recipe gives its operands no format"
 
 
@@ -114,10 +121,13 @@ def summed(node: Node) -> tuple[int, int]:
 
 def _slots(node: Node, axes: tuple[int, int], formats: Mapping[str, str]) -> Iterator[Slot]:
     a, b = node.operands[:2]
-    attention = not a.is_constant and not b.is_constant
+    attention = not a.is_constant and not b.is_constant and not _reads_turned(node)
     for i, (value, axis) in enumerate(zip((a, b), axes, strict=True)):
         if value.is_constant:
-            what = "weights"
+            tied = is_table(value) and axis == value.type.rank - 1
+            what = "tables" if tied and formats["tables"] else "weights"
+        elif i == 1 and _reads_turned(node):
+            continue
         elif i == 1 and attention and formats["caches"]:
             yield _cached(node, formats["caches"])
             continue
@@ -125,7 +135,7 @@ def _slots(node: Node, axes: tuple[int, int], formats: Mapping[str, str]) -> Ite
             what = "inputs" if value.producer is None else "activations"
         name = formats[what] or (formats["activations"] if what == "inputs" else "")
         if name:
-            slot = Slot(node, i, axis, name, what)
+            slot = Slot(node, i, axis, name, "weights" if what == "tables" else what)
             taps = replace(slot, rows=node.op.name == "Conv" and value.is_constant)
             yield min(slot, taps, key=lambda s: s.bytes)
 
@@ -181,8 +191,7 @@ def _is_depthwise(node: Node) -> bool:
     return node.op.name == "Conv" and node.operands[1].shape[1] == 1
 
 
-def _is_embedding(node: Node) -> bool:
-    if node.op.name != "Gather" or node.op.axis != 0:  # type: ignore[attr-defined]
-        return False
-    table = node.operands[0]
-    return table.is_constant and table.type.is_float and table.type.rank == 2
+def _reads_turned(node: Node) -> bool:
+    """Whether a layer multiplies by a table of embeddings, which is encoded before it is turned."""
+    maker = node.operands[1].producer
+    return maker is not None and is_turned(maker)
