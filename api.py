@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import scoring
 from .compiler import compile_to
-from .data import Dataset
+from .data.dataset import Dataset
 from .ir.errors import BackendError
 from .ir.evaluate import evaluate as reference
 from .ir.graph import Graph
@@ -21,8 +20,9 @@ from .loading import Source
 from .loading import load as load_model
 from .models import open_model
 from .progress import Progress
-from .report import Report
-from .scoring import Score
+from .reporting.report import Report
+from .scoring import runs as scoring
+from .scoring.runs import Score
 from .targets import Target
 from .tuning import Where, bundle_model, check_writable, database_path, open_database, tune_model
 
@@ -235,6 +235,6 @@ def bench(
     float model for the peers (default: the one the artifact was compiled from, if it is still
     there).  ``device``: HOST:PORT of the machine that runs it, by whose own clock it is timed.
     """
-    from .peers import bench_artifact
+    from .scoring.peers import bench_artifact
 
     return bench_artifact(Path(artifact), list(against), threads, model, seconds, progress, device)

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``command`` names a function ``do_...`` in ``commands``."""
+    """The parser of all commands; ``command`` names a function ``do_...`` in ``console``."""
     top = Parser(
         prog="qc", description="Compress a trained network and compile it to integer code."
     )
@@ -65,7 +65,7 @@ def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParse
     sub.add_argument(
         "--debug", action="store_true", help="show the trace of an error, and log more"
     )
-    sub.set_defaults(command=name, module="commands")
+    sub.set_defaults(command=name, module="console.commands")
     return sub
 
 
@@ -128,7 +128,7 @@ def _serve(commands: Commands) -> None:
     sub = _command(commands, "device", "let other machines run and measure code on this one")
     sub.add_argument("action", choices=["serve"])
     sub.add_argument("options", nargs=argparse.REMAINDER, help="qc device serve --help lists them")
-    sub.set_defaults(module="tune_commands")
+    sub.set_defaults(module="console.tune")
 
 
 def _seconds(text: str) -> float:
@@ -157,7 +157,7 @@ def _tune(commands: Commands) -> None:
                      help="take what a bundle measured into the database")  # fmt: skip
     _recipe(sub)
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
-    sub.set_defaults(module="tune_commands")
+    sub.set_defaults(module="console.tune")
 
 
 def _run(commands: Commands) -> None:
@@ -180,7 +180,7 @@ def _generate(commands: Commands) -> None:
     sub.add_argument("--threads", type=int, default=1, metavar="N")
     sub.add_argument("-o", "--output", metavar="FILE", help="an .npz file for the new tokens")
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
-    sub.set_defaults(module="decode_commands")
+    sub.set_defaults(module="console.decode")
 
 
 def _eval(commands: Commands) -> None:
@@ -214,7 +214,7 @@ def _inspect(commands: Commands) -> None:
         "--groups", action="store_true",
         help="print the groups of coupled channels, and what can be done to them",
     )  # fmt: skip
-    sub.set_defaults(module="inspect_commands")
+    sub.set_defaults(module="console.inspect")
 
 
 def _explain(commands: Commands) -> None:
@@ -232,7 +232,7 @@ def _analyze(commands: Commands) -> None:
     sub.add_argument("--samples", type=int, default=16, metavar="N",
                      help="of the calibration data, to measure each layer on")  # fmt: skip
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
-    sub.set_defaults(module="analysis_commands", db=None, searcher=_SEARCHERS[0])
+    sub.set_defaults(module="console.analysis", db=None, searcher=_SEARCHERS[0])
 
 
 def _diff(commands: Commands) -> None:
@@ -245,7 +245,7 @@ def _diff(commands: Commands) -> None:
     sub.add_argument("--all", action="store_true",
                      help="list all results, not only those of layers that multiply")  # fmt: skip
     sub.add_argument("--json", metavar="FILE", help="write the result ('-': standard output)")
-    sub.set_defaults(module="analysis_commands")
+    sub.set_defaults(module="console.analysis")
 
 
 def _lists(commands: Commands) -> None:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import scoring
-from .columns import columns
 from .costs import TargetCost
-from .data import Dataset, Feeds, InputSpec, known_shapes, specs_of
+from .data.columns import columns
+from .data.dataset import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .decoding import Decoding, check_causal, decoding_of
 from .gradients import TorchGradients
 from .ir.errors import ContractError, DataError, PreconditionError, nearest
@@ -27,10 +26,7 @@ from .ir.graph import Graph
 from .ir.hashes import sha256
 from .ir.ops.quantize import Quantize
 from .job import Job
-from .judge import Judge
-from .layers import describe, islands, tolerance_db
 from .loading import load_concrete
-from .notes import notes_on_bits, notes_on_code, notes_on_recipe
 from .passes.allocate_bits import AllocateBits
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
@@ -39,8 +35,12 @@ from .passes.manager import PassManager
 from .passes.quantize import QuantizeStatic
 from .passes.recipe import Recipe, default_recipe, load_recipe
 from .progress import Progress, Silent
-from .provenance import versions
-from .report import Facts, Report
+from .reporting.layers import describe, islands, tolerance_db
+from .reporting.notes import notes_on_bits, notes_on_code, notes_on_recipe
+from .reporting.provenance import versions
+from .reporting.report import Facts, Report
+from .scoring import runs as scoring
+from .scoring.judge import Judge
 from .targets import Target, missing_features
 from .targets import load as load_target
 from .tuning import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .data import InputSpec, specs_of
+from .data.dataset import InputSpec, specs_of
 from .ir.errors import DataError, FrontendError, nearest
 from .ir.graph import Graph, Node
 from .ir.mapped import release

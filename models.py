@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .columns import columns
-from .data import InputSpec, known_shapes, specs_of
+from .data.columns import columns
+from .data.dataset import InputSpec, known_shapes, specs_of
 from .ir.errors import DataError
 from .ir.graph import Graph
 from .ir.types import Array
-from .scoring import Run
+from .scoring.runs import Run
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .ir.errors import DataError, TargetError, nearest
 from .ir.graph import Graph
 from .output import replacing_file
 from .progress import Progress, Silent
-from .report import Facts
+from .reporting.report import Facts
 from .targets import Target, missing_features
 
 if TYPE_CHECKING:

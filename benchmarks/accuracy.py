@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import setting
 
-from qc import api, scoring
+from qc import api
 from qc.compiler import QDQ_MODEL
-from qc.data import Dataset
+from qc.data.dataset import Dataset
 from qc.ir.errors import QcError
-from qc.metrics import Sqnr, choices
 from qc.models import Model, open_artifact, open_reference
+from qc.scoring import runs as scoring
+from qc.scoring.metrics import Sqnr, choices
 
 HEADERS = (
     "network",

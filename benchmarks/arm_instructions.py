@@ -28,10 +28,11 @@ import setting
 sys.path.insert(0, str(setting.ROOT / "tests"))
 from arm_root import describe_cpu
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.emulate import STANDALONE
 from qc.backends.qdq.writer import to_onnx
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
+from qc.scoring import peers
 from qc.targets import load
 
 TARGETS = ("arm-v8", "arm", "arm-i8mm")

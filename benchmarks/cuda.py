@@ -19,15 +19,17 @@ from pathlib import Path
 import numpy as np
 import setting
 
-from qc import api, peers, scoring
+from qc import api
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.cuda.device import Device
 from qc.compiler import QDQ_MODEL
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
 from qc.ir.errors import QcError
 from qc.ir.evaluate import evaluate
 from qc.ir.text import load as load_graph
 from qc.ir.types import Array
+from qc.scoring import peers
+from qc.scoring import runs as scoring
 
 HEADERS = (
     "network", "kernels", "launches", "differing", "of values", "run ms", "replay ms",

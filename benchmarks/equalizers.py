@@ -23,15 +23,15 @@ import setting
 from accuracy import Case
 from sequences import drop
 
-from qc import scoring
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.compiler import prepare
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
 from qc.job import Job
-from qc.metrics import Sqnr
 from qc.passes.equalizing.solvers import SOLVERS
 from qc.passes.recipe import SHIPPED
 from qc.progress import Silent
+from qc.scoring import runs as scoring
+from qc.scoring.metrics import Sqnr
 from qc.targets import load
 
 PLAIN, BEST = "plain", "best"

@@ -25,9 +25,9 @@ from accuracy import Case
 
 from qc import api
 from qc.compiler import QDQ_MODEL
-from qc.metrics import Sqnr
 from qc.models import open_artifact
 from qc.passes.recipe import SHIPPED, recipe_names
+from qc.scoring.metrics import Sqnr
 
 NETWORKS = ("resnet20", "vit_cifar10", "stories260k")
 FORMATS = (

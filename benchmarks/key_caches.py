@@ -20,14 +20,14 @@ import numpy as np
 import setting
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
-from qc.data import Feeds, specs_of
+from qc.data.dataset import Feeds, specs_of
 from qc.ir.graph import Graph
 from qc.loading import load_concrete
+from qc.passes.blocks.slots import is_probability
 from qc.passes.canonicalize import Canonicalize
 from qc.passes.context import Context, Feed
 from qc.passes.encode import EncodeFormats
 from qc.passes.reorder import Reorder
-from qc.passes.slots import is_probability
 
 HEADERS = (
     "block", "as it is", "reordered, shared", "reordered, per head", "objective, as it is",

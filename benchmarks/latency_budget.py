@@ -19,10 +19,11 @@ from pathlib import Path
 import setting
 from accuracy import Case, judge
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.artifact import Artifact
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
 from qc.models import manifest_specs
+from qc.scoring import peers
 
 HEADERS = ("network", "artifact", "MACs", "latency", "ms", "metric", "compile s")
 TRIES = 3

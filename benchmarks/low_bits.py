@@ -25,8 +25,8 @@ import setting
 from accuracy import Case, collect, compare
 
 from qc import api
-from qc.metrics import Sqnr
 from qc.models import open_artifact
+from qc.scoring.metrics import Sqnr
 
 NETWORKS = ("resnet20", "squeezenet")
 RECIPES = ("w8a8", "w6a6", "w4a8", "w4a4", "w3")

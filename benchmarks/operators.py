@@ -31,11 +31,12 @@ import setting
 from operator_models import Array, Convolution, Model, Product, channels_last
 from peaks import READ, Peak, Peaks, peak_of
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.artifact import Artifact
 from qc.ir.errors import QcError
 from qc.ir.evaluate import evaluate
 from qc.ir.text import load as load_graph
+from qc.scoring import peers
 from qc.targets import Target, load, missing_features
 
 Operator: TypeAlias = Product | Convolution

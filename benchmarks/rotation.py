@@ -21,7 +21,7 @@ import setting
 from accuracy import Case
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
-from qc.data import InputSpec
+from qc.data.dataset import InputSpec
 from qc.ir.graph import Graph
 from qc.loading import load_concrete
 from qc.passes import Context, PassManager

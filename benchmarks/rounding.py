@@ -18,7 +18,7 @@ import numpy as np
 import setting
 
 from qc.ir.types import Array
-from qc.passes.rounding import BEST, ORDERS, second_order
+from qc.passes.rounding.second_order import BEST, ORDERS, second_order
 
 HEADERS = ("size", "order", "seconds", "lost")
 TOP = 7

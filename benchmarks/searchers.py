@@ -19,8 +19,9 @@ import onnx
 import setting
 from operator_models import Convolution
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.artifact import Artifact
+from qc.scoring import peers
 from qc.tuning import METASCHEDULE, TEMPLATES
 
 OPERATORS = (

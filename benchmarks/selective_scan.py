@@ -20,11 +20,12 @@ from statistics import median
 import numpy as np
 import setting
 
-from qc import peers, targets
+from qc import targets
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.backends.qdq.writer import to_onnx
 from qc.ir import Graph, TensorType, evaluate, ops
+from qc.scoring import peers
 
 SIZES = (
     "1x512x512x16", "1x128x192x16", "1x2048x512x16", "1x512x1536x16", "4x128x512x16",

@@ -48,7 +48,7 @@ def zoo() -> ModuleType:
 
 def machine() -> dict[str, object]:
     """Where figures come from."""
-    from qc.provenance import versions
+    from qc.reporting.provenance import versions
     from qc.targets import load
 
     host = load("host")

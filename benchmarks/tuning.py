@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import setting
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.artifact import Artifact
 from qc.models import manifest_specs
+from qc.scoring import peers
 
 HEADERS = (
     "network", "untuned ms", "tuned ms", "untuned / tuned", "workloads", "kernels", "failed",

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import setting
 
-from qc import api, peers
+from qc import api
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.qdq.writer import to_onnx
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
 from qc.ir.errors import QcError
 from qc.models import manifest_specs
+from qc.scoring import peers
 
 HEADERS = (
     "network",

@@ -7,12 +7,12 @@ from ..ir.errors import PreconditionError, nearest
 from ..ir.graph import Graph
 from .base import Kind, Pass, Statistics
 from .context import Context
-from .histogram import Histogram
 from .linear import Linear
-from .moments import Moments
 from .plan import plan, role
-from .ranges import METHODS, Range
-from .streaming import stream
+from .statistics.histogram import Histogram
+from .statistics.moments import Moments
+from .statistics.ranges import METHODS, Range
+from .statistics.streaming import stream
 
 
 @dataclass(frozen=True)

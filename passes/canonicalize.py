@@ -3,8 +3,7 @@
 Folds constants, removes what does nothing, merges neighbours (padding into convolutions, constants
 into biases), unrolls short recurrent layers and makes loops of long ones, writes transposed
 convolutions as convolutions, and recovers the activations, normalisations and selective scans that
-exporters take apart (rules, one line each: ``patterns_activation``, ``patterns_norm``,
-``patterns_linear``, ``patterns_scan``, ``patterns_transposed``).  ::
+exporters take apart (rules, one line each, in ``patterns``).  ::
 
     %s = Sigmoid(%x)   %y = Mul(%x, %s)      ->      %y = Silu(%x)
 
@@ -21,14 +20,14 @@ from ..ir.graph import Graph, Node
 from ..ir.rewrite import rewrite
 from .base import Kind, Pass, Statistics
 from .context import Context
-from .loop_recurrent import loop_recurrent
-from .patterns_activation import ACTIVATIONS
-from .patterns_linear import LINEAR
-from .patterns_norm import NORMS
-from .patterns_scan import SCANS
-from .patterns_shape import SHAPES
-from .patterns_transposed import TRANSPOSED
-from .unroll_recurrent import unroll_recurrent
+from .patterns.activation import ACTIVATIONS
+from .patterns.linear import LINEAR
+from .patterns.norm import NORMS
+from .patterns.scan import SCANS
+from .patterns.shape import SHAPES
+from .patterns.transposed import TRANSPOSED
+from .recurrent.loop import loop_recurrent
+from .recurrent.unroll import unroll_recurrent
 
 SMALL = 1024
 """Float results of at most this size are folded even where a constant has other readers."""

@@ -26,8 +26,8 @@ from typing import ClassVar
 from ..ir.errors import PreconditionError
 from ..ir.graph import Graph
 from .base import Kind, Pass, Statistics
-from .branches import Branches
 from .context import Context
+from .low_rank.branches import Branches
 
 
 @dataclass(frozen=True)

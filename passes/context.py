@@ -15,8 +15,8 @@ from ..ir.evaluate import evaluate
 from ..ir.graph import Graph
 from ..ir.types import Array
 from .base import Pass
-from .moments import Moments
-from .ranges import Range
+from .statistics.moments import Moments
+from .statistics.ranges import Range
 
 Feed = Mapping[str, Array]
 Run = Callable[[Feed], dict[str, Array]]

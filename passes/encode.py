@@ -5,9 +5,9 @@
     %x.d = Decode(Encode(%x))   %w.d = Decode(%w.packed)
     %y = MatMul(%x.d, %w.d)
 
-Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.slots`.
+Formats and their names: :mod:`qc.ir.formats`.  What shares a block: :mod:`qc.passes.blocks.slots`.
 Scales come from the numbers of a block; weights are rounded by calibration data, if there are any
-(:mod:`qc.passes.encode_weights`).  Biases, norms and what lies between layers stay
+(:mod:`qc.passes.rounding.blocks`).  Biases, norms and what lies between layers stay
 float, and so do layers that sum over one channel (depthwise convolutions).
 No format has a kernel yet: the network runs by the numpy reference, and the ledger says so.
 
@@ -34,10 +34,10 @@ from ..ir.ops.encoding import Decode, Encode
 from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 from .base import Kind, Pass, Statistics
+from .blocks.slots import Slot, Slots, is_probability
+from .blocks.tied_tables import tie_tables
 from .context import Context
-from .encode_weights import Packed, across, can_round, rounded
-from .slots import Slot, Slots, is_probability
-from .tied_tables import tie_tables
+from .rounding.blocks import Packed, across, can_round, rounded
 
 ROUNDINGS = ("nearest", "feedback")
 GROUPS = ("inputs", "best")

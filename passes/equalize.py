@@ -45,12 +45,12 @@ from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
 from .context import Context, Equalized
 from .equalizing.choice import Chosen, solve_all
+from .equalizing.layer_scales import LayerScales
 from .equalizing.network import RECURRENCES, Network
 from .equalizing.precision import Precision
 from .equalizing.solvers import SOLVERS
-from .grid import grid_step
-from .layer_scales import LayerScales
 from .linear import Linear
+from .rounding.grid import grid_step
 
 log = logging.getLogger(__name__)
 

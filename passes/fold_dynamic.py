@@ -22,7 +22,7 @@ from .base import Kind, Pass, Statistics
 from .codes import integers_of
 from .context import Context
 from .quantize_dynamic import row_sums
-from .quantize_weights import channel_axis
+from .rounding.weights import channel_axis
 
 
 @dataclass(frozen=True)

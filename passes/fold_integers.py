@@ -24,10 +24,10 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops.integer import IntegerOp, QTable
 from ..ir.ops.quantize import Dequantize, Quantize
 from ..ir.types import Array
-from . import integer_layers as build
 from .base import Kind, Pass, Statistics
 from .codes import Codes, Units, codes_of, private
 from .context import Context
+from .integers import layers as build
 from .plan import CLAMPS, MOVERS, POOLS, SUMS, UNARY, interpolates
 
 

@@ -29,10 +29,10 @@ from ..ir.ops.quantize import Dequantize, Quantize
 from .base import Kind, Pass, Statistics
 from .context import Context
 from .correct_biases import correct_biases
-from .feedback import with_feedback
 from .linear import Linear
 from .plan import Plan, plan, role
-from .quantize_weights import Rounded, WeightCodes, input_scale, rounded
+from .rounding.feedback import with_feedback
+from .rounding.weights import Rounded, WeightCodes, input_scale, rounded
 
 Scale = tuple[float, int]
 

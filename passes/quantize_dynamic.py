@@ -22,7 +22,7 @@ from .base import Kind, Pass, Statistics
 from .context import Context
 from .linear import Linear
 from .plan import role
-from .quantize_weights import WeightCodes, rounded
+from .rounding.weights import WeightCodes, rounded
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ import numpy as np
 from ..ir.graph import Graph, Node
 from .base import Kind, Pass, Statistics
 from .context import Context, Feed
-from .cursor import Cursor
-from .streaming import ChannelStatistics
+from .fitting.cursor import Cursor
+from .statistics.streaming import ChannelStatistics
 
 
 @dataclass(frozen=True)

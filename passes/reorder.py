@@ -33,12 +33,12 @@ from ..ir.graph import Graph
 from ..ir.types import Array
 from ..ir.untie import tie, untie
 from .base import Kind, Pass, Statistics
+from .blocks.reordering import Reordering, Sample
+from .blocks.rotary_tables import spread_tables
+from .blocks.slots import Slot
 from .context import Context
 from .encode import EncodeFormats
 from .measure import weight_bytes
-from .reordering import Reordering, Sample
-from .rotary_tables import spread_tables
-from .slots import Slot
 
 
 @dataclass(frozen=True)

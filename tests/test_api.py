@@ -11,9 +11,9 @@ from graphs import Builder
 from onnx import TensorProto, helper, numpy_helper
 
 import qc
-from qc import api, scoring
+from qc import api
 from qc.backends.qdq.writer import to_onnx
-from qc.data import Dataset, specs_of
+from qc.data.dataset import Dataset, specs_of
 from qc.ir.errors import (
     ContractError,
     DataError,
@@ -25,6 +25,7 @@ from qc.ir.errors import (
 from qc.ir.types import TensorType
 from qc.loading import check_weights, load_concrete
 from qc.models import open_artifact, open_reference
+from qc.scoring import runs as scoring
 
 from .small_model import write_model, write_place
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qc import cli, commands
+from qc import cli
+from qc.console import commands
 from qc.ir.errors import DataError
-from qc.report import Report
+from qc.reporting.report import Report
 from qc.tables import text_table
 
 from .small_model import write_place

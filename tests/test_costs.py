@@ -20,10 +20,10 @@ from qc.backends.codegen.tuning.trial import Trial
 from qc.costs import TargetCost
 from qc.ir import evaluate
 from qc.ir.ops.quantize import DynamicQuantize
-from qc.layers import tolerance_db
 from qc.passes import Context, PassManager
 from qc.passes.recipe import load_recipe
-from qc.scoring import Difference
+from qc.reporting.layers import tolerance_db
+from qc.scoring.runs import Difference
 from qc.targets import load
 
 from .small_model import write_data, write_model

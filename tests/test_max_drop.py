@@ -9,13 +9,14 @@ import onnx
 import pytest
 from graphs import Builder
 
-from qc import api, commands
+from qc import api
 from qc.backends.qdq.writer import to_onnx
 from qc.compiler import with_allocation
+from qc.console import commands
 from qc.ir import evaluate
 from qc.ir.ops.nn import Conv
 from qc.passes.recipe import load_recipe
-from qc.report import Report
+from qc.reporting.report import Report
 
 COARSE = {"quantize.weight-bits": 2, "quantize.activation-bits": 2}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qc.data import InputSpec
+from qc.data.dataset import InputSpec
 from qc.ir.graph import Graph, Value
 from qc.ir.ops.elementwise import Cast
 from qc.ir.ops.shape import ConstantOfShape

@@ -10,11 +10,11 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ..context import Context
-from ..cursor import Cursor
+from ..fitting.cursor import Cursor
 from ..linear import Linear
 from ..pruning.distortion import Distortion
 from ..quantize import affine, calibrated, insert_codes
-from ..quantize_weights import WeightCodes, rounded
+from ..rounding.weights import WeightCodes, rounded
 from .sites import WEIGHTS, Site
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import Array
 from ..context import Context
-from ..layer_scales import NORMS, PINNED, LayerScales
 from ..linear import Linear
-from ..streaming import ChannelStatistics, stream
+from ..statistics.streaming import ChannelStatistics, stream
+from .layer_scales import NORMS, PINNED, LayerScales
 from .precision import Precision
 from .reader import Reader, Sampled
 from .site import Site, State

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from ...ir.types import Array
+from ..fitting.windows import Windows
 from ..linear import Linear
-from ..streaming import ChannelStatistics
-from ..windows import Windows
+from ..statistics.streaming import ChannelStatistics
 from .precision import Precision
 
 POSITIONS = 4

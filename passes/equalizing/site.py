@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir.types import Array
-from ..streaming import ChannelStatistics
+from ..statistics.streaming import ChannelStatistics
 from .amounts import Amounts
 from .precision import Precision
 from .reader import Reader

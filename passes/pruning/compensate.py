@@ -18,9 +18,9 @@ from ...ir.coupling import Coupling
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ..context import Context, Feed
-from ..fit import WIDEST, Fit, Walk
+from ..fitting.fit import WIDEST, Fit, Walk
 from ..linear import Linear
-from ..moments import Moments
+from ..statistics.moments import Moments
 from .obs import damped
 from .readers import Reader, layers
 

@@ -15,8 +15,8 @@ from ...ir.actions import mask
 from ...ir.coupling import ChannelGroup, Coupling
 from ...ir.types import Array
 from ..context import Context
-from ..cursor import Cursor
-from ..moments import Moments
+from ..fitting.cursor import Cursor
+from ..statistics.moments import Moments
 from .compensate import assign, joint
 from .distortion import Distortion
 from .readers import Reader, first_node

@@ -9,7 +9,7 @@ import numpy as np
 from ...ir.graph import Graph, Value
 from ...ir.types import Array
 from ..context import Context, Feed
-from ..cursor import Cursor
+from ..fitting.cursor import Cursor
 
 _SATURATING = ("Softmax", "LogSoftmax", "Sigmoid")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...ir.coupling import ChannelGroup, Coupling, Place
 from ...ir.types import Array
-from ..moments import Moments
+from ..statistics.moments import Moments
 from .readers import Reader
 
 MAGNITUDES: Mapping[str, Callable[[Array], Array]] = {"l1": np.abs, "l2": np.square}

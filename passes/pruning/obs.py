@@ -18,7 +18,7 @@ import numpy as np
 
 from ...ir.coupling import ChannelGroup
 from ...ir.types import Array
-from ..moments import Moments
+from ..statistics.moments import Moments
 from .readers import Reader
 
 DAMPING = 0.01

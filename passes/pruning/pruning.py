@@ -17,9 +17,9 @@ from ...ir.errors import PassError
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ..context import Context, Feed
-from ..fit import POSITIONS, WIDEST
-from ..moments import Moments
-from ..streaming import stream
+from ..fitting.fit import POSITIONS, WIDEST
+from ..statistics.moments import Moments
+from ..statistics.streaming import stream
 from .allocation import (
     Limits,
     per_cost,

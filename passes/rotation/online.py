@@ -25,7 +25,7 @@ from ...ir.ops.selective_scan import GATE, SLOPE
 from ...ir.types import Array
 from ..context import Context
 from ..linear import Linear
-from ..streaming import ChannelStatistics, stream
+from ..statistics.streaming import ChannelStatistics, stream
 
 CHOICES = ("none", "scans", "all")
 SCAN = "SelectiveScan"

@@ -11,9 +11,9 @@ from ...ir.coupling import Site, Sites
 from ...ir.graph import Graph, Value
 from ...ir.types import Array
 from ..context import Context
-from ..gram import Gram
+from ..fitting.gram import Gram
 from ..linear import Linear
-from ..streaming import stream
+from ..statistics.streaming import stream
 
 
 @dataclass(frozen=True)

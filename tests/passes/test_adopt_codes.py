@@ -14,11 +14,11 @@ from qc.frontends.from_onnx import load
 from qc.ir import Graph, TensorType, ops
 from qc.ir.evaluate import evaluate
 from qc.ir.verify import verify
-from qc.layers import islands
 from qc.passes import Context, PassManager
 from qc.passes.adopt_codes import AdoptCodes
 from qc.passes.fold_integers import FoldIntegers
 from qc.passes.recipe import default_recipe, load_recipe
+from qc.reporting.layers import islands
 
 
 class Feeds(CalibrationDataReader):

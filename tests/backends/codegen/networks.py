@@ -14,7 +14,7 @@ from qc.ir.ops.base import Op
 from qc.ir.ops.integer_resize import QResize
 from qc.ir.ops.quantize import Dequantize, DynamicQuantize, Quantize
 from qc.ir.types import TensorType
-from qc.passes.fixed_point import fixed_shares
+from qc.passes.integers.fixed_point import fixed_shares
 
 
 @dataclass

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qc.ir.ops import QResize, Resize
-from qc.passes.fixed_point import fixed_shares
+from qc.passes.integers.fixed_point import fixed_shares
 
 RULES = ["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"]
 

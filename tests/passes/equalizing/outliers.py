@@ -7,9 +7,9 @@ from graphs import Builder
 
 from qc.ir.graph import Graph
 from qc.passes.context import Context
+from qc.passes.equalizing.layer_scales import LayerScales
 from qc.passes.equalizing.network import Network
 from qc.passes.equalizing.precision import Precision
-from qc.passes.layer_scales import LayerScales
 
 LOUD = (2, 9)
 

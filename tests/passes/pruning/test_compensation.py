@@ -9,15 +9,15 @@ from graphs import Builder
 from qc.ir.actions import delete
 from qc.ir.coupling import Coupling
 from qc.ir.evaluate import evaluate
-from qc.passes import cursor, fit
 from qc.passes.context import Context
-from qc.passes.gram import Gram
-from qc.passes.moments import Moments
+from qc.passes.fitting import cursor, fit
+from qc.passes.fitting.gram import Gram
 from qc.passes.pruning import obs
 from qc.passes.pruning.compensate import assign, joint, sequential
 from qc.passes.pruning.obs import _parts, damped, eliminate
 from qc.passes.pruning.readers import readers
-from qc.passes.streaming import stream
+from qc.passes.statistics.moments import Moments
+from qc.passes.statistics.streaming import stream
 
 Feeds = list[dict[str, np.ndarray]]
 

@@ -17,10 +17,10 @@ from qc.ir.types import Array
 from qc.passes import Context, PassManager
 from qc.passes.linear import Linear
 from qc.passes.measure import macs
-from qc.passes.moments import Moments
 from qc.passes.pruning.importance import fluctuations
 from qc.passes.pruning.readers import readers
 from qc.passes.pruning.taylor import taylor
+from qc.passes.statistics.moments import Moments
 
 
 def two_layers() -> Builder:

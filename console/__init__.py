@@ -1,0 +1,1 @@
+"""What the commands do and print: ``cli`` parses, these call the library."""

@@ -1,0 +1,1 @@
+"""Calibration and evaluation data: files, folders, streams of feeds."""

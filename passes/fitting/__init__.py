@@ -1,0 +1,1 @@
+"""Layers fitted one after another to what the float network says."""

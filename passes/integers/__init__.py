@@ -1,0 +1,1 @@
+"""Integer nodes from float nodes between Dequantize and Quantize."""

@@ -1,0 +1,1 @@
+"""Branches of low rank beside layers of a quantized network."""

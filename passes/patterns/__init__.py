@@ -1,0 +1,1 @@
+"""What ``canonicalize`` recognizes: forms that exporters take apart, and recurrences."""

@@ -1,0 +1,1 @@
+"""RNN, GRU and LSTM as ops that have kernels."""

@@ -1,0 +1,1 @@
+"""What calibration data say of values: ranges and moments, from a stream."""

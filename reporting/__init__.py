@@ -1,0 +1,1 @@
+"""What is said of a compilation: the report, its layers and notes, versions."""

@@ -1,0 +1,1 @@
+"""How good and how fast networks are: metrics, runs over data, other engines."""
