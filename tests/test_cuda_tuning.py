@@ -152,10 +152,10 @@ _INSIDE = {
 _SAID = {
     1: "died of signal 11",
     2: "took more than 1 s",
-    3: "differs from the integer reference in",
+    3: "differs from the integer reference",
     4: "NVRTC refuses the kernels: ",
     5: "died of signal 11",
-    6: "differs from the integer reference in",
+    6: "differs from the integer reference",
 }
 
 
@@ -217,13 +217,24 @@ def test_a_device_that_cannot_compile_blames_no_kernel(unpacked: Path, tmp_path:
     assert int(str(found["missing"])) > 2
 
 
-def test_results_of_another_device_are_refused(
+def test_bad_results_are_refused(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = json.loads(results.read_text()) | {"device": "Pretended GPU sm_86"}
-    (tmp_path / "r.json").write_text(json.dumps(table))
-    assert cli.main(["tune", "--import", str(tmp_path / "r.json"), "--db", "unwritten"]) == 2
-    assert "are of 'Pretended GPU sm_86', and the bundle was for sm_80" in capsys.readouterr().err
+    table = json.loads(results.read_text())
+    bundle, runs = table["bundle"], table["runs"]
+    older = bundle | {"setting": bundle["setting"] | {"templates": 0}}
+    bad: list[tuple[dict[str, object], str]] = [
+        ({"device": "A GPU sm_86"}, "are of 'A GPU sm_86', and the bundle was for sm_80"),
+        ({"bundle": older}, "are of another build: kernels 0 by TVM"),
+        ({"runs": runs | {"000": "0 12.5;a kernel failed;"}}, "are damaged"),
+        ({"runs": runs | {"000": "! died;"}}, "are damaged"),
+    ]
+    words = ["tune", "--import", str(tmp_path / "r.json"), "--db", str(tmp_path / "unwritten")]
+    for change, message in bad:
+        (tmp_path / "r.json").write_text(json.dumps(table | change))
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "unwritten").exists()
 
 
 @pytest.mark.slow

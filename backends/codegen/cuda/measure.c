@@ -164,7 +164,7 @@ static int verify(int k) {
   free(got);
   if (!wrong) return 0;
   snprintf(text, sizeof text, "%zu of %zu bytes or reals", wrong, qc_size[k]);
-  return fail("differs from the integer reference in", text);
+  return fail("differs from the integer reference", text);
 }
 
 /* Nanoseconds of one of so many replays of all launches. */
