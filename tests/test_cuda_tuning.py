@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,6 +255,20 @@ def test_here(
         found = database.results(Setting.of(CUDA), f"local {GPU}", kernel.workload)
         assert set(found) == set(candidates(kernel.workload, kernel.features))
         assert fastest(found) == Choices(CUDA, database)(kernel.workload, kernel.features)
+
+
+def test_the_driver_is_asked_for_the_device(device: dict[str, str]) -> None:
+    """Also what kernels for another architecture could not be timed for."""
+    tests = str(Path(__file__).resolve().parent)
+    code = (
+        "import conftest; from qc.measurers import measurer_here; from qc.targets import load\n"
+        "print([measurer_here(load(n)) for n in ('cuda', 'cuda-sm75', 'cuda-sm90')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=device, cwd=tests, capture_output=True, text=True,
+        timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str([f"local {GPU}", "", ""])
 
 
 @no_device

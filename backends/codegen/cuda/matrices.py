@@ -18,9 +18,13 @@ from tvm.script.ir_builder import tirx as I
 from ..kernels.cuda.device import aligned, at, do, i32, store
 from ..layout import Strided
 from ..loops import Expr, Frame, index_of, unravel
+from ..products import Finish
 
 ONES = 0x01010101
 """Four codes of one."""
+
+Sums = tuple[Expr, Expr, Expr]
+"""Of the codes in registers, of their row, and of their column."""
 
 _SIGNS = -0x7F7F7F80
 """Four times the bit of 128."""
@@ -81,7 +85,7 @@ class Matrices:
         return self.a_zero != 0
 
     def total(self, acc: Expr, row: Expr, column: Expr) -> Expr:
-        """The sum, from that of the codes in registers and those of its row and column."""
+        """The sum that is meant, from ``Sums``."""
         shifted = self.b_zero - 128
         if self.sums_rows:
             acc = acc - row * i32(shifted)
@@ -166,9 +170,62 @@ class Reader:
     def _load(self, to: Expr, places: Sequence[int], operand: int, index: Expr) -> None:
         view = (self.matrices.a, self.matrices.b)[operand]
         size = 4 * len(places)
-        apart = [s for s, d in zip(view.strides, view.shape, strict=True) if d > 1 and s != 1]
-        load = aligned(f"qc_load{size}", gcd(size, *apart), f"x{operand}")
+        load = aligned(f"qc_load{size}", _apart(view, size), f"x{operand}")
         do(load, *(at(to, place) for place in places), at(self.frame.ins[operand], index))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Emits results of the product at the leading coordinates ``point``, by tiles of a shape.
+
+    ``base``: where its first result lies.
+    """
+
+    matrices: Matrices
+    frame: Frame
+    finish: Finish
+    tile: tuple[int, int]
+    point: Sequence[Expr]
+    base: Expr
+
+    @staticmethod
+    def of(
+        matrices: Matrices, frame: Frame, finish: Finish, tile: tuple[int, int],
+        point: Sequence[Expr],
+    ) -> "Writer":  # fmt: skip
+        """For the product at ``point``."""
+        base = I.bind(index_of(point, matrices.out.strides[:-2]))
+        return Writer(matrices, frame, finish, tile, point, base)
+
+    def __call__(self, row: Expr, column: Expr, sums: Sequence[Sums]) -> None:
+        """Emit the results of adjacent columns, codes in one store where all of them are there."""
+        m, strides, count = self.matrices, self.matrices.out.strides, len(sums)
+        if m.out.dtype == "uint8" and strides[-1] == 1 and m.columns % count == 0:
+            with m.inside(row, column, self.tile):
+                every = [self._value(row, column + i, s) for i, s in enumerate(sums)]
+                words = [tirx.Cast("int32", v) for v in every]
+                name = aligned(f"qc_store{count}", _apart(m.out, count), "y0")
+                do(name, at(self.frame.outs[0], self._place(row, column)), *words)
+            return
+        for i, own in enumerate(sums):
+            right = I.bind(column + i)
+            with m.inside(row, right, self.tile):
+                self.frame.store(self._value(row, right, own), self._place(row, right))
+
+    def _value(self, row: Expr, column: Expr, sums: Sums) -> Expr:
+        total = self.matrices.total(*sums)
+        return I.bind(self.finish(total, column, [*self.point, row, column]))
+
+    def _place(self, row: Expr, column: Expr) -> Expr:
+        down, right = self.matrices.out.strides[-2:]
+        return self.base + row * down + column * right
+
+
+def _apart(view: Strided, size: int) -> int:
+    """What all that lies apart in a view lies apart a multiple of, up to ``size``."""
+    return gcd(
+        size, *(s for s, d in zip(view.strides, view.shape, strict=True) if d > 1 and s != 1)
+    )
 
 
 def _lower(words: Expr, places: Sequence[int]) -> None:

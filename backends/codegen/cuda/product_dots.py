@@ -9,7 +9,7 @@ from ..kernels.cuda import rates
 from ..kernels.cuda.device import WARP, array, i32, store
 from ..loops import Expr, Frame
 from ..products import Finish
-from .matrices import ONES, Matrices, Reader
+from .matrices import ONES, Matrices, Reader, Writer
 
 COLUMNS = 4
 
@@ -52,16 +52,13 @@ def emit_dots(m: Matrices, tile: DotTile, frame: Frame, finish: Finish) -> int:
         with I.unroll(0, size + tile.rows + COLUMNS) as i:
             store(sums, i32(0), i)
         _accumulate(m, tile, Reader.of(m, frame, point), (above, first), sums)
-        base = I.bind(sum((c * s for c, s in zip(point, m.out.strides, strict=False)), i32(0)))
-        down_by, right_by = m.out.strides[-2:]
+        write = Writer.of(m, frame, finish, (tile.rows, COLUMNS), point)
         for r in range(tile.rows):
-            for c in range(COLUMNS):
-                row, column = I.bind(above + r), I.bind(first + c)
-                with m.inside(row, column, (tile.rows, COLUMNS)):
-                    own = sums[r * COLUMNS + c]
-                    acc = m.total(own, sums[size + r], sums[size + tile.rows + c])
-                    value = finish(acc, column, [*point, row, column])
-                    frame.store(value, base + row * down_by + column * right_by)
+            own = [
+                (sums[r * COLUMNS + c], sums[size + r], sums[size + tile.rows + c])
+                for c in range(COLUMNS)
+            ]
+            write(I.bind(above + r), first, own)
     return tile.threads(m)
 
 

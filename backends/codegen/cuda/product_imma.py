@@ -18,7 +18,7 @@ from ..kernels.cuda.imma import COLUMNS, DEPTH, ROWS
 from ..kernels.cuda.sums import joined
 from ..loops import Expr, Frame
 from ..products import Finish
-from .matrices import ONES, Matrices, Reader
+from .matrices import ONES, Matrices, Reader, Sums, Writer
 
 SHARED = 48 << 10
 """Bytes of shared memory that a block may declare."""
@@ -122,28 +122,34 @@ class _Warp:
         self._accumulate(Reader.of(self.m, self.frame, point))
         warps = self.tile.warps
         with joined(self.sums, self.size, self.me, self.part, warps, WARP * warps):
-            base = I.bind(
-                sum((c * s for c, s in zip(point, self.m.out.strides, strict=False)), i32(0))
-            )
+            write = Writer.of(self.m, self.frame, finish, self.tile.shape, point)
             for row, column, places in self._results():
-                with self.m.inside(row, column, self.tile.shape):
-                    down, right = self.m.out.strides[-2:]
-                    total = self.m.total(*(self.sums[place] for place in places))
-                    value = finish(total, column, [*point, row, column])
-                    self.frame.store(value, base + row * down + column * right)
+                write(row, column, [self._sums(*place) for place in places])
 
-    def _results(self) -> Iterator[tuple[Expr, Expr, tuple[int, int, int]]]:
-        """Row and column of each of the lane's results, and where its three sums are."""
-        tile = self.tile
+    def _results(self) -> Iterator[tuple[Expr, Expr, list[tuple[int, int, int]]]]:
+        """Rows of the lane's results, first columns, and (row, fragment, column) of adjacent ones.
+
+        These numbers count what the lane has of the tile.
+        """
+        beside, tile = self.m.beside, self.tile
+        every = _BESIDE if beside else 1
         for i in range(2 * tile.rows):
             row = I.bind(self.above + self.group + COLUMNS * i)
-            for j in range(tile.columns):
-                for c in range(2):
-                    own = ((i // 2) * tile.columns + j) * 4 + (i % 2) * 2 + c
-                    across = self.rows + (i // 2) * 4 + (i % 2) * 2 + c
-                    beneath = self.beneath + j * 4 + (i % 2) * 2 + c
+            for j in range(0, tile.columns, every):
+                for c in range(2 if beside else 1):
                     column = I.bind(self.first + self._column(j, self.lane * 2 + c))
-                    yield row, column, (own, across, beneath)
+                    fragments = [(i, j + f, c) for f in range(_BESIDE)]
+                    yield row, column, fragments if beside else [(i, j, 0), (i, j, 1)]
+
+    def _sums(self, i: int, j: int, c: int) -> Sums:
+        """The sums of the lane's result in row ``i`` and column ``c`` of fragment ``j``."""
+        low = (i % 2) * 2 + c
+        own = ((i // 2) * self.tile.columns + j) * 4 + low
+        return (
+            self.sums[own],
+            self.sums[self.rows + (i // 2) * 4 + low],
+            self.sums[self.beneath + j * 4 + low],
+        )
 
     def _column(self, j: int, number: Expr) -> Expr:
         """Of the tile: where the column ``number`` of fragment ``j`` is."""

@@ -19,7 +19,7 @@ from qc.ir.graph import Value
 from qc.ir.ops import integer, shape
 from qc.targets import load
 
-SHAPES = [(5, 8, 5), (17, 33, 19), (16, 32, 8), (40, 64, 70), (1, 7, 3), (9, 65, 33), (33, 130, 64)]
+SHAPES = [(5, 8, 6), (17, 33, 19), (16, 32, 8), (40, 64, 70), (1, 7, 4), (33, 130, 64), (9, 65, 33)]
 ZEROS = [(120, 119), (0, 128), (0, 120), (7, 128)]
 RESIDUAL = integer.Residual(150, 8, -100 * 100)
 EPILOGUES = [
