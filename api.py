@@ -103,6 +103,7 @@ def compile(
     database: str | Path | None = None,
     tune: float | None = None,
     searcher: str = "templates",
+    measured_on: str = "",
     capacity: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
@@ -116,6 +117,7 @@ def compile(
     ``{"pass.option": value}``.  ``verify`` checks the contract of every pass.
     ``database``: of tuned kernels (default: the user's); ``tune``: seconds to spend on measuring
     kernels first; ``searcher``: who proposes them, ``"templates"`` or ``"metaschedule"``.
+    ``measured_on``: whose times count where several machines measured.
     ``capacity``: makes a causal network a decoder of up to so many tokens, which
     ``artifact.decoder()`` runs token by token.
     """
@@ -124,7 +126,7 @@ def compile(
     job = Job(
         model, target, recipe, calibration, evaluation, None, input_shapes or {}, keep_float,
         preprocess, seed, options or {}, verify, database, tune, searcher=searcher,
-        capacity=capacity,
+        measured_on=measured_on, capacity=capacity,
     )  # fmt: skip
     directory = Path(tempfile.mkdtemp(prefix="qc-"))
     try:

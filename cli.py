@@ -91,6 +91,8 @@ def _compile(commands: Commands) -> None:
         help="make a causal network a decoder: token by token, up to N of them",
     )  # fmt: skip
     _database(sub)
+    sub.add_argument("--measured-on", metavar="NAME", default="",
+                     help="a part of the name of whom to trust where several measured")  # fmt: skip
     _device(sub)
     sub.add_argument("--json", metavar="FILE", help="write the report ('-': standard output)")
 

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .costs import TargetCost
+from .costs import cost_on
 from .data.columns import columns
 from .data.dataset import Dataset, Feeds, InputSpec, known_shapes, specs_of
 from .decoding import Decoding, check_causal, decoding_of
@@ -27,6 +27,7 @@ from .ir.hashes import sha256
 from .ir.ops.quantize import Quantize
 from .job import Job
 from .loading import load_concrete
+from .measurers import check_measurer, facts_of, measurer_here, note_on_measurers
 from .passes.allocate_bits import AllocateBits
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
@@ -49,8 +50,6 @@ from .tuning import (
     check_searcher,
     check_writable,
     database_path,
-    facts_of,
-    measurer_here,
     open_database,
     tune_graph,
 )
@@ -91,37 +90,36 @@ def compile_to(
     measures = job.measures(target)
     if measures:
         check_writable(path)
-        check_searcher(job.searcher, job.where)
+        check_searcher(job.searcher, job.where, target)
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to measure: give --tune SECONDS with it")
     if job.tune is None and job.searcher != TEMPLATES:
         raise DataError("--searcher says how to tune: give --tune SECONDS with it")
     database = open_database(path)
+    wanted = check_measurer(job.measured_on, target, database) if job.measured_on else ""
     with ExitStack() as stack:
         measurer = None
         if measures:
             measurer = stack.enter_context(job.where.measurer(target))
-        cost = None
-        if not target.arch:  # nobody knows what kernels cost on a GPU that is not here
-            cost = stack.enter_context(closing(TargetCost(target, database, measurer)))
+        cost = stack.enter_context(cost_on(target, database, measurer))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         decoding = _decoding(job, prepared, show)
         if measurer is not None and job.tune is not None:
             tuned = stages.folded if decoding is None else decoding.step
             tune_graph(tuned, target, database, measurer, job.tune, show, job.searcher)
-    who = measurer.name if measurer is not None else measurer_here(target)
+    who = wanted or (measurer.name if measurer is not None else measurer_here(target))
     choices = Choices(target, database, who)
     manifest = _write(stages, decoding, target, directory, show, choices)
     report = _report(job, prepared, target)
-    report.notes += notes_on_code(manifest, target)
+    report.notes += notes_on_code(manifest, target) + note_on_measurers(choices)
     report.notes += [] if decoding is None else [decoding.note]
     whole = stages.folded if decoding is None else decoding.whole
     report.check = _check_code(directory, prepared, whole, target, show)
     if "reference" in manifest:
         report.check = None  # what was checked is the files
-    elif not target.arch:
+    else:
         report.tuning = facts_of(choices)
     if (judge := prepared.judge) is not None:
         report.evaluation = judge.verdict(directory, whole, target, report.ledger)

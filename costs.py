@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from .ir.errors import BackendError
 from .ir.graph import Graph
+from .measurers import measurer_here
 from .targets import Target
-from .tuning import COMPILE_SECONDS, measurer_here
+from .tuning import COMPILE_SECONDS
 
 if TYPE_CHECKING:
     from .backends.codegen.program import Program
     from .backends.codegen.tuning.measurer import Measurer
     from .backends.codegen.tuning.profile import Profiler
     from .backends.codegen.tuning.records import Database
+
+
+@contextmanager
+def cost_on(
+    target: Target, database: Database, measurer: Measurer | None = None
+) -> Iterator[TargetCost | None]:
+    """What passes ask; None for CUDA, where nobody knows times of what no template makes."""
+    if target.arch:
+        yield None
+        return
+    with closing(TargetCost(target, database, measurer)) as cost:
+        yield cost
 
 
 class TargetCost:

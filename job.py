@@ -8,9 +8,10 @@ from pathlib import Path
 
 from .ir.types import Array
 from .loading import Source
+from .measurers import measurer_here
 from .passes.recipe import Recipe, default_recipe, load_recipe
 from .targets import Target
-from .tuning import HERE, TEMPLATES, Where, measurer_here
+from .tuning import HERE, TEMPLATES, Where
 
 Data = str | Path | Iterable[Mapping[str, Array]]
 
@@ -35,6 +36,7 @@ class Job:
     tune: float | None = None
     where: Where = HERE
     searcher: str = TEMPLATES
+    measured_on: str = ""
     capacity: int | None = None
 
     def load_recipe(self) -> Recipe:
@@ -47,5 +49,7 @@ class Job:
         """Whether kernels are timed: to tune them, or since a pass wants times that can be had."""
         if self.tune is not None:
             return True
+        if target.arch:  # passes know no times of a GPU
+            return False
         timed = any(one.timed for one in self.load_recipe().passes)
         return timed and (self.where != HERE or bool(measurer_here(target)))

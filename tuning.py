@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from .ir.errors import DataError, TargetError, nearest
 from .ir.graph import Graph
+from .measurers import measurer_here
 from .output import replacing_file
 from .progress import Progress, Silent
 from .reporting.report import Facts
-from .targets import Target, missing_features
+from .targets import Target
 
 if TYPE_CHECKING:
     from .backends.codegen.template import TemplateKernel
     from .backends.codegen.tuning.bundle import Packed
-    from .backends.codegen.tuning.choices import Choices
     from .backends.codegen.tuning.measurer import Measurer
     from .backends.codegen.tuning.records import Database
     from .backends.codegen.tuning.search import Task
@@ -128,7 +128,11 @@ class Where:
         """Refuse what cannot be, before the long work: ``DataError``, ``TargetError``."""
         from .backends.codegen.address import Address
 
-        check_tunable(target)
+        if target.arch and self != HERE:
+            raise TargetError(
+                f"kernels for {target.name!r} are timed on the machine with the device: run qc "
+                "tune there, or take --bundle there; --device and --tracker do not serve CUDA"
+            )
         if self.device and self.tracker:
             raise DataError("give --device or --tracker, not both")
         if bool(self.tracker) != bool(self.key):
@@ -155,19 +159,12 @@ class Where:
 HERE = Where()
 
 
-def check_tunable(target: Target) -> None:
-    """``TargetError`` for a target whose kernels nothing measures."""
-    if target.arch:
-        raise TargetError(
-            f"kernels for {target.name!r} are chosen by estimate: measuring them on a GPU is not "
-            "there yet; compile without tuning"
-        )
-
-
-def check_searcher(name: str, where: Where) -> None:
+def check_searcher(name: str, where: Where, target: Target) -> None:
     """``DataError`` for a searcher that there is not, or not there."""
     if name not in SEARCHERS:
         raise DataError(f"unknown searcher {name!r}; {nearest(name, SEARCHERS)}")
+    if name == METASCHEDULE and target.arch:
+        raise DataError(f"--searcher {METASCHEDULE} makes no kernels for CUDA; leave it out")
     if name == METASCHEDULE and where != HERE:
         raise DataError(
             f"--searcher {METASCHEDULE} runs its kernels on this machine to compare them with the "
@@ -216,8 +213,8 @@ def tune_model(
     show = progress or Silent()
     path = database_path(job.database)
     check_writable(path)
-    check_searcher(job.searcher, job.where)
     machine = _target(job, target)
+    check_searcher(job.searcher, job.where, machine)
     job.where.check(machine)
     database = open_database(path)
     with job.where.measurer(machine) as measurer:
@@ -238,7 +235,6 @@ def bundle_model(
     if job.searcher != TEMPLATES:
         raise DataError(f"a bundle holds what templates make: leave out --searcher {job.searcher}")
     machine = _target(job, target)
-    check_tunable(machine)
     with replacing_file(path) as draft:
         draft.touch()  # a place that cannot be written is said before the long work
         database = open_database(database_path(job.database))
@@ -287,42 +283,15 @@ def _graph(
     """The integer graph: of the artifact, else after all passes."""
     if (folder := _artifact(job)) is None:
         from .compiler import prepare
-        from .costs import TargetCost
+        from .costs import cost_on
 
-        with closing(TargetCost(target, database, measurer)) as cost:
+        with cost_on(target, database, measurer) as cost:
             return prepare(job, target, cost, show).stages.folded
     from .backends.codegen.artifact import read_manifest
     from .ir.text import load
 
     read_manifest(folder)
     return load(folder)
-
-
-def measurer_here(target: Target, required: bool = False) -> str:
-    """The name under which this machine measures for ``target``; empty where it cannot.
-
-    Raises ``TargetError`` where it cannot and it is ``required``.
-    """
-    from .backends.codegen.tuning.machine import processor
-
-    if not (missing := missing_features(target)):
-        return f"local {processor()}"
-    if required:
-        raise TargetError(
-            f"kernels for {target.name!r} cannot be timed here: this machine lacks "
-            f"{', '.join(missing)}; give --device, --tracker or --bundle"
-        )
-    return ""
-
-
-def facts_of(choices: Choices) -> Facts:
-    """How much of a compilation a database decided."""
-    return {
-        "database": str(choices.database.path),
-        "workloads": len(choices.asked),
-        "recorded": len(choices.recorded),
-        "skipped_lines": choices.database.skipped,
-    }
 
 
 def _row(task: Task) -> Facts:

@@ -34,6 +34,7 @@ def do_compile(args: Namespace) -> int:
     job = replace(
         job_of(args), evaluation=args.eval, max_drop=args.max_drop, verify=args.verify,
         tune=args.tune, where=Where(args.device), capacity=args.capacity,
+        measured_on=args.measured_on,
     )  # fmt: skip
     with Shown() as progress:
         report = api.compile_to_directory(job, args.output, progress)
@@ -82,9 +83,11 @@ def kernels_line(tuning: Facts) -> str:
     """How many kernels were measured before."""
     if not tuning["recorded"]:
         return f"kernels: {tuning['workloads']} workloads by estimate (qc tune measures them)"
+    who = tuning["measured_on"]
+    assert isinstance(who, list)
     return (
         f"kernels: {tuning['recorded']} of {tuning['workloads']} workloads as measured, "
-        f"from {tuning['database']}"
+        f"from {tuning['database']}, on {', '.join(who)}"
     )
 
 

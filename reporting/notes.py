@@ -50,6 +50,6 @@ def notes_on_code(manifest: Facts, target: Target) -> list[str]:
     where = "emulated, since no such device is here" if missing_features(target) else "on a device"
     return [
         f"The kernels for {facts['arch']}: {facts['code']}; here they run {where}.",
-        "Nothing knows times of a GPU yet: tiles follow an estimate, and no region was weighed "
-        "against float (choose-precision).",
+        "No region was weighed against float: choose-precision knows no times of a GPU. Tiles that "
+        "nobody measured (qc tune) follow an estimate.",
     ]

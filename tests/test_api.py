@@ -166,7 +166,11 @@ def test_without_a_linker_nothing_long_begins(
     ("change", "error", "message"),
     [
         ({"target": "hots"}, TargetError, "did you mean 'host'"),
-        ({"target": "cuda", "tune": 1.0}, TargetError, "'cuda' are chosen by estimate"),
+        (
+            {"target": "cuda", "tune": 1.0},
+            TargetError,
+            r"'cuda' cannot be timed here: .*; give --bundle",
+        ),
         ({"recipe": "int9"}, PreconditionError, "did you mean 'int8'"),
         ({"recipe": "int8"}, DataError, "needs calibration data; give --calib"),
         ({"options": {"quantise.weight_bits": 4}}, PreconditionError, "did you mean 'quantize"),

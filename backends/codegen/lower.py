@@ -12,6 +12,7 @@ import numpy as np
 from ...ir.errors import BackendError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.base import Op
+from ...ir.ops.integer import QMatMul
 from ...ir.ops.late import Late
 from ...ir.stored import stored_bytes
 from ...ir.types import Array, TensorType
@@ -142,7 +143,8 @@ class Lowering:
         """Fresh arena memory for ``value``; its border is filled here."""
         dtype, shape = memory_dtype(value.type.dtype), value.shape
         if not self.arrangement.is_image(value):
-            return self.fresh(rows(dtype, shape, lanes), value.name)
+            words = self.fine and _is_summed_by_words(value)
+            return self.fresh(rows(dtype, shape, LANES if words else lanes), value.name)
         border = self.arrangement.border(value)
         lanes = max(lanes, unit_of(dtype, shape[1]))
         image = channels_last(dtype, shape, lanes, border.halo if border else None)
@@ -295,6 +297,17 @@ def unit_of(dtype: str, channels: int) -> int:
 def memory_dtype(dtype: str) -> str:
     """The element type in memory: booleans are bytes."""
     return "uint8" if dtype == "bool" else dtype
+
+
+def _is_summed_by_words(value: Value) -> bool:
+    """Whether a product of two activations sums over rows of ``value``, which a device reads by
+    words: they are wider where rows begin at multiples of these.
+    """
+    return any(
+        isinstance(node.op, QMatMul) and node.operands[0] is value
+        and not node.operands[1].is_constant
+        for node in value.uses
+    )  # fmt: skip
 
 
 def _spatial(value: Value, lowering: Lowering) -> bool:

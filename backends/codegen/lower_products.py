@@ -77,11 +77,23 @@ def lower_matmul(low: Lowering, node: Node) -> None:
     assert isinstance(op, integer.QMatMul)
     b = node.operands[1]
     if not b.is_constant or b.type.rank != 2:
-        low.generic(op, _all_operands(low, node), [low.result(node.output)])
+        _call_product(low, op, _all_operands(low, node), low.result(node.output))
         return
     w = _weights(low, node, 1).T
     tail = _tail(low, node, op.epilogue, 2, w.shape[0])
     call_matrix(low, node, w, tail, low.result(node.output, LANES))
+
+
+def _call_product(low: Lowering, op: integer.QMatMul, ins: list[Place], out: Place) -> None:
+    """Two activations: by the device's own kernel if it has one, else by the generic one."""
+    if low.fine:
+        from .cuda.product import device_product
+
+        kernel = device_product(op, tuple(p.view for p in ins), out.view, low.features)
+        if kernel is not None:
+            low.program.call(kernel, tuple(p.pointer for p in (*ins, out)), low.where)
+            return
+    low.generic(op, ins, [out])
 
 
 def call_matrix(

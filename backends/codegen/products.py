@@ -101,10 +101,16 @@ def emit_qmatmul(
     op: integer.QMatMul, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]
 ) -> int:
     """``QMatMul``; operands a, b, bias, multiplier, residual?, table?, all present."""
-    out, e = outs[0], op.epilogue
+    out = outs[0]
     p = Product(
-        _full(ins[0], out), _full(ins[1], out), out, "int32", op.a_zero_point, op.b_zero_point
+        full(ins[0], out), full(ins[1], out), out, "int32", op.a_zero_point, op.b_zero_point
     )
+    return emit_product(frame, p, finish_of(op, frame, ins, out))
+
+
+def finish_of(op: integer.QMatMul, frame: Frame, ins: Sequence[Strided], out: Strided) -> Finish:
+    """The epilogue of ``QMatMul``."""
+    e = op.epilogue
 
     def finish(acc: Expr, column: Expr, at: list[Expr]) -> Expr:
         acc = acc + frame.load(2, column * ins[2].broadcast((out.shape[-1],)).strides[0])
@@ -117,7 +123,7 @@ def emit_qmatmul(
         code = _code(frame, e, v, ins, out, at)
         return frame.load(len(ins) - 1, tirx.Cast("int32", code)) if e.table else code
 
-    return emit_product(frame, p, finish)
+    return finish
 
 
 def _code(
@@ -135,7 +141,7 @@ def _code(
 def emit_matmul(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Strided]) -> int:
     """Float ``MatMul`` of operands of rank two or more."""
     out = outs[0]
-    p = Product(_full(ins[0], out), _full(ins[1], out), out, "float32")
+    p = Product(full(ins[0], out), full(ins[1], out), out, "float32")
     return emit_product(frame, p, lambda acc, column, at: acc)
 
 
@@ -152,9 +158,9 @@ def emit_gemm(op: Any, frame: Frame, ins: Sequence[Strided], outs: Sequence[Stri
             value = value + (c * f32(op.beta) if op.beta != 1 else c)
         return value
 
-    return emit_product(frame, Product(a, _full(b, out), out, "float32"), finish)
+    return emit_product(frame, Product(a, full(b, out), out, "float32"), finish)
 
 
-def _full(x: Strided, out: Strided) -> Strided:
-    """An operand with the leading axes of the result."""
+def full(x: Strided, out: Strided) -> Strided:
+    """An operand of a product with the leading axes of the result."""
     return x.broadcast((*out.shape[:-2], *x.shape[-2:]))

@@ -15,11 +15,15 @@ PREPARE = "qc_prepare"
 
 _HERE = Path(__file__).parent
 
-_BLOBS = """
+BLOB = """
 #define QC_BLOB(name, file)                                                           \\
   __asm__(".section .rodata,\\"a\\"\\n.balign 64\\n.hidden " name "\\n.globl " name "\\n"  \\
           ".hidden " name "_end\\n.globl " name "_end\\n"                              \\
           name ":\\n.incbin \\"" file "\\"\\n" name "_end:\\n.byte 0\\n.previous\\n");
+"""
+"""The macro that takes a file into a C source, as the bytes from a name up to name_end."""
+
+_BLOBS = """
 QC_BLOB("qc_data", "constants.bin")
 QC_BLOB("qc_codes", "packed.bin")
 QC_BLOB("qc_source", "network.cu")
@@ -59,8 +63,8 @@ class DeviceProgram:
     def host(self) -> str:
         """The C source of the host code."""
         return "\n".join([text_of("driver.h"), self._declarations(),
-                          self.program.constants.source(), text_of("launch.c"),
-                          self._launches(), _BLOBS])  # fmt: skip
+                          self.program.constants.source(), text_of("driver.c"),
+                          text_of("launch.c"), self._launches(), BLOB, _BLOBS])  # fmt: skip
 
     def emulated(self) -> str:
         """The C++ source of the emulated device with the same kernels (in ``network.cu``)."""

@@ -1,4 +1,4 @@
-/* The part of CUDA's driver interface that launch.c uses: from libcuda at run time, or emulated.
+/* The part of CUDA's driver interface that is used here: from libcuda at run time, or emulated.
 
    X(field, symbol, arguments): the symbols are those that cuda.h has its names stand for. */
 #ifndef QC_DRIVER_H
@@ -20,6 +20,7 @@ enum { QC_CAPTURE_THREAD = 1, QC_BAD_IMAGE = 200, QC_NO_BINARY = 209, QC_MAJOR =
   X(error_name, "cuGetErrorName", (int, const char **))                                           \
   X(device, "cuDeviceGet", (int *, int))                                                          \
   X(attribute, "cuDeviceGetAttribute", (int *, int, int))                                         \
+  X(name, "cuDeviceGetName", (char *, int, int))                                                  \
   X(retain, "cuDevicePrimaryCtxRetain", (CUcontext *, int))                                       \
   X(use, "cuCtxSetCurrent", (CUcontext))                                                          \
   X(load, "cuModuleLoadData", (CUmodule *, const void *))                                         \

@@ -104,6 +104,11 @@ static __device__ __forceinline__ void qc_store4(uchar *p, int a, int b, int c, 
     p[0] = (uchar)a, p[1] = (uchar)b, p[2] = (uchar)c, p[3] = (uchar)d;
 }
 
+/* The first bytes of a word, the rest zeros. */
+static __device__ __forceinline__ int qc_keep(int word, int bytes) {
+  return bytes >= 4 ? word : bytes <= 0 ? 0 : word & (int)((1u << 8 * bytes) - 1u);
+}
+
 /* Four words of four bytes: byte j of word i becomes byte i of word j. */
 static __device__ __forceinline__ void qc_transpose(int *w) {
   uint ab = qc_permute(w[0], w[1], 0x5140), cd = qc_permute(w[2], w[3], 0x5140);

@@ -1,7 +1,8 @@
 """Tuning a machine that no network reaches: built kernels go there as a file, times come back.
 
 A bundle is a tar of programs without shared libraries, one for each workload, with a shell script
-that runs them.  What it writes holds everything that the records need.
+that runs them.  What it writes holds everything that the records need.  For CUDA the programs hold
+source, machine code where nvcc was here, operands, and the results that kernels must give.
 """
 
 import io
@@ -16,18 +17,17 @@ from typing import Any
 
 from ....ir.errors import DataError
 from ....targets.target import Target
-from ..link import compiler, tiles
 from ..pool import Pool
 from ..template import TemplateKernel, candidates
-from ..worker import Compile
+from .candidate import job_of, link_program, trial_of
 from .measurer import parse
 from .records import Database, Record, Setting
 from .search import Progress, distinct
-from .trial import Trial, link_trials, make_trial
+from .trial import Trial
 
 FORMAT = 1
 MOST = 24
-"""Kernels of a workload in a bundle: the best by estimate."""
+"""Kernels of a workload in a bundle for a cpu, the best by estimate; of CUDA all are there."""
 
 _ROOT = "qc-bundle"
 _SCRIPT = Path(__file__).parent / "bundle.sh"
@@ -64,7 +64,8 @@ def write_bundle(
             for number, (kernel, _) in enumerate(order):
                 if monotonic() > deadline:
                     break
-                kernels = candidates(kernel.workload, kernel.features)[:MOST]
+                kernels = candidates(kernel.workload, kernel.features)
+                kernels = kernels if target.arch else kernels[:MOST]
                 trials = dict(_compiled(kernels, target, pool))
                 failed += len(kernels) - len(trials)
                 done += 1
@@ -74,11 +75,8 @@ def write_bundle(
                 name = f"{number:03d}"
                 folder = Path(scratch) / name
                 folder.mkdir()
-                flags = ["-static", "-DQC_PROGRAM", *tiles(target.features)]
-                command = list(target.standalone) and compiler(target.standalone)
-                command = command or compiler(target.link)
                 named = {f"qc_trial_{i}": trial for i, trial in enumerate(trials.values())}
-                program = link_trials(named, folder, command, flags)
+                program = link_program(named, folder, target, alone=True)
                 _add(tar, f"programs/{name}", program.read_bytes(), 0o755)
                 programs[name] = [_description(setting, k) for k in trials]
                 built += len(trials)
@@ -99,11 +97,11 @@ def _compiled(
 ) -> Iterator[tuple[TemplateKernel, Trial]]:
     """Those that compile, in order."""
     names = {f"qc_trial_{i}": kernel for i, kernel in enumerate(kernels)}
-    jobs = {name: Compile(kernel, name, target.tvm()) for name, kernel in names.items()}
+    jobs = {name: job_of(kernel, name, target) for name, kernel in names.items()}
     results = dict(pool.results(jobs))
     for name, kernel in names.items():
         if not isinstance(results[name], str):
-            yield kernel, make_trial(kernel, results[name], target.l2)
+            yield kernel, trial_of(kernel, results[name], target)
 
 
 def _description(setting: Setting, kernel: TemplateKernel) -> dict[str, object]:
@@ -148,6 +146,7 @@ def read_results(path: Path, database: Database) -> Imported:
             f"results {str(path)!r} are not of a bundle of qc tune --bundle: {error!r}"
         ) from error
     _check_build(setting, path)
+    _check_device(setting, device, path)
     records, missing = [], 0
     for name, kernels in programs.items():
         if name not in runs:
@@ -171,6 +170,16 @@ def _check_build(setting: Setting, path: Path) -> None:
         raise DataError(
             f"results {str(path)!r} are of another build: kernels {setting.templates} by TVM "
             f"{setting.tvm}, here {ours[0]} by TVM {ours[1]}; make the bundle again"
+        )
+
+
+def _check_device(setting: Setting, device: str, path: Path) -> None:
+    """Times of a CUDA device are of its architecture."""
+    kind, _, arch = setting.cpu.partition(" ")
+    if kind == "cuda" and device.split()[-1:] != [arch]:
+        raise DataError(
+            f"results {str(path)!r} are of {device!r}, and the bundle was for {arch}: make one for "
+            "a target with the arch of that device"
         )
 
 

@@ -7,7 +7,13 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-results.json}
 model=$(sed -n 's/^\(model name\|CPU part\|Hardware\)[[:space:]]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)
-device=$(printf '%s %s' "$(uname -m)" "$model" | tr -d '"\\\n')
+if grep -q '"cpu": "cuda' "$here/bundle.json"; then
+    set -- "$here"/programs/*
+    model=$(${QC_RUN:-} "$1" device) || exit 1
+else
+    model="$(uname -m) $model"
+fi
+device=$(printf '%s' "$model" | tr -d '"\\\n')
 total=$(ls "$here/programs" | wc -l)
 number=0
 {
@@ -16,10 +22,12 @@ number=0
     for program in "$here"/programs/*; do
         number=$((number + 1))
         printf 'group %s of %s\n' "$number" "$total" >&2
-        printf '%s\n  "%s": "%s"' "$separator" "${program##*/}" "$(${QC_RUN:-} "$program" 20 10 | tr '\n' ';')"
+        ${QC_RUN:-} "$program" 20 10 > "$out.group"
+        [ $? -eq 4 ] && continue # it is the device: nothing is known of the kernels
+        printf '%s\n  "%s": "%s"' "$separator" "${program##*/}" "$(tr '\n' ';' < "$out.group")"
         separator=,
     done
     printf '},\n "bundle": '
     cat "$here/bundle.json"
     printf '}\n'
-} > "$out.part" && mv "$out.part" "$out" && printf 'written to %s\n' "$out" >&2
+} > "$out.part" && rm -f "$out.group" && mv "$out.part" "$out" && printf 'written to %s\n' "$out" >&2

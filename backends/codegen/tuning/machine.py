@@ -3,6 +3,14 @@
 import platform
 from pathlib import Path
 
+from ....targets import cuda_device
+from ....targets.target import Target
+
+
+def local(target: Target) -> str:
+    """Under which name this machine measures kernels for ``target``, which it can run."""
+    return f"local {cuda_device.name()} {target.arch}" if target.arch else f"local {processor()}"
+
 
 def processor() -> str:
     """The name of this machine's processor."""

@@ -9,13 +9,17 @@ from typing import Protocol
 
 import numpy as np
 
+from ....ir.errors import BackendError
 from ....targets.target import Target
-from ..link import compiler, tiles
-from .machine import processor
-from .trial import Trial, link_trials
+from .candidate import link_program
+from .machine import local
+from .trial import Trial
 
 MILLISECONDS = 8
 """Time that each kernel of a program is given."""
+
+LOST = 4
+"""What a program ends with that found its device unfit to work with."""
 
 Timing = float | str
 """Seconds of one call, or why there are none."""
@@ -86,8 +90,8 @@ class Local:
 
     @property
     def name(self) -> str:
-        """This machine's processor."""
-        return f"local {processor()}"
+        """This machine's processor, or its CUDA device."""
+        return local(self.target)
 
     @property
     def width(self) -> int:
@@ -100,16 +104,18 @@ class Local:
 
     def _group(self, trials: Mapping[str, Trial]) -> dict[str, Timing]:
         with tempfile.TemporaryDirectory(prefix="qc-tune-") as scratch:
-            flags = ["-DQC_PROGRAM", *tiles(self.target.features)]
-            program = link_trials(trials, Path(scratch), compiler(self.target.link), flags)
+            program = link_program(trials, Path(scratch), self.target)
             found = time_all(range(len(trials)), lambda ks: self._run(program, ks))
         return {name: found[k] for k, name in enumerate(trials)}
 
     def _run(self, program: Path, kernels: Sequence[int]) -> Outcome:
         command = [str(program), str(MILLISECONDS), str(self.hang), *map(str, kernels)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe)
         try:
-            out, _ = process.communicate(timeout=self.limit)
+            out, said = process.communicate(timeout=self.limit)
+            if process.returncode == LOST:
+                raise BackendError(f"kernels cannot be timed: {said.decode().strip()}")
             death = _death(process.returncode)
         except subprocess.TimeoutExpired:
             process.kill()

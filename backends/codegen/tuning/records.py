@@ -44,8 +44,11 @@ class Setting:
 
     @staticmethod
     def of(target: Target) -> "Setting":
-        """The target, with the versions of what generates code here."""
-        cpu = f"{target.triple} {target.cpu}".strip()
+        """The target, with the versions of what generates code here.
+
+        Of CUDA it is the device's architecture that times hold for, and for no other.
+        """
+        cpu = f"cuda {target.arch}" if target.arch else f"{target.triple} {target.cpu}".strip()
         return Setting(cpu, tuple(sorted(target.features)), VERSION, version("apache-tvm"))
 
     @staticmethod
@@ -264,16 +267,24 @@ class Database:
     def best(
         self, setting: Setting, workload: ConvWorkload, measurer: str = ""
     ) -> TemplateKernel | None:
-        """The fastest kernel known for a workload: by ``measurer`` if it knows one.
+        """The fastest kernel known for a workload, by the judge's times."""
+        chosen = self.judge(setting, workload, measurer)
+        return fastest(self.results(setting, chosen, workload)) if chosen else None
 
-        Else by whoever measured it last: times of different measurers are never compared.
+    def judge(self, setting: Setting, workload: ConvWorkload, measurer: str = "") -> str:
+        """Whose times decide about a workload: those of ``measurer`` if it knows any.
+
+        Else of whoever measured it last: times of different measurers are never compared.  Empty
+        where nobody did.
         """
         found = [r for r in self.records.get(describe(workload), ()) if r.setting == setting]
         names = [r.measurer for r in found if r.seconds is not None]
-        if not names:
-            return None
-        chosen = measurer if measurer in names else names[-1]
-        return fastest(self.results(setting, chosen, workload))
+        return measurer if measurer in names else (names or [""])[-1]
+
+    def measurers(self, setting: Setting) -> list[str]:
+        """All who measured kernels, in the order of their last record."""
+        every = [r for found in self.records.values() for r in found if r.setting == setting]
+        return list(dict.fromkeys(r.measurer for r in every if r.seconds is not None))
 
     def _write(self, text: str) -> None:
         if self.path is None or not text:

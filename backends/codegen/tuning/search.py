@@ -13,13 +13,13 @@ from time import monotonic
 from typing import Protocol
 
 from ....targets.target import Target
-from ..link import compiler
 from ..pool import Pool
 from ..template import TemplateKernel
+from .candidate import job_of, trial_of
 from .measurer import Measurer, Timing
 from .records import Database, Record, Setting, describe, fastest
-from .searchers import Searcher, Templates, job_of
-from .trial import Trial, make_trial
+from .searchers import Searcher, Templates
+from .trial import Trial
 
 BATCH = 8
 """Kernels that are timed together."""
@@ -189,14 +189,13 @@ class Tuner:
             jobs |= {f"qc_trial_{b}_{i}": (b, kernel) for i, kernel in enumerate(batch)}
         found: list[dict[TemplateKernel, Timing]] = [{} for _ in batches]
         groups: list[dict[str, Trial]] = [{} for _ in batches]
-        link = tuple(compiler(self.target.link))
-        compiles = {n: job_of(k, n, self.target.tvm(), link) for n, (_, k) in jobs.items()}
+        compiles = {n: job_of(k, n, self.target) for n, (_, k) in jobs.items()}
         for name, result in self.pool.results(compiles):
             b, kernel = jobs[name]
             if isinstance(result, str):
                 found[b][kernel] = result
             else:
-                groups[b][name] = make_trial(kernel, result, self.target.l2)
+                groups[b][name] = trial_of(kernel, result, self.target)
         linkable = [g for g in groups if g]
         for timed in self.measurer.measure(linkable) if linkable else ():
             for name, timing in timed.items():

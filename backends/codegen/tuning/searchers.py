@@ -1,13 +1,10 @@
-"""What is tried for a workload, and how it is compiled: the templates' own kernels, or more."""
+"""What is tried for a workload: the templates' own kernels, or more."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from ..kernels import SCHEDULED
 from ..pool import Pool
 from ..template import TemplateKernel, candidates
-from ..worker import Compile
-from .checked import Checked
 from .records import Record
 
 Results = Mapping[TemplateKernel, Record]
@@ -42,12 +39,3 @@ class Templates:
     def steps(self, waiting: list[TemplateKernel], known: Results) -> int:
         """Those that wait."""
         return len(waiting)
-
-
-def job_of(
-    kernel: TemplateKernel, name: str, target: dict[str, object], link: tuple[str, ...]
-) -> Compile:
-    """How a kernel is compiled to be timed: what a search wrote is run and compared first."""
-    if kernel.name == SCHEDULED:
-        return Checked(kernel, name, target, link)
-    return Compile(kernel, name, target)

@@ -1,6 +1,6 @@
 """Kernels as something to time: compiled, with the sizes of their operands, linked with a timer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,13 +102,13 @@ def _declared(trials: Mapping[str, Trial]) -> str:
     every = list(trials.values())
     assert all(len(t.operands) <= MOST for t in every)
     cases = "\n".join(_case(k, name, trial) for k, (name, trial) in enumerate(trials.items()))
-    sizes = ", ".join(_row(o.bytes for o in t.operands) for t in every)
-    fills = ", ".join(_row(o.fill for o in t.operands) for t in every)
+    sizes = ", ".join(braced(o.bytes for o in t.operands) for t in every)
+    fills = ", ".join(braced(o.fill for o in t.operands) for t in every)
     return f"""#define _GNU_SOURCE
 #include <stddef.h>
 enum {{ qc_count = {len(every)} }};
-static const int qc_operands[] = {_row(len(t.operands) for t in every)};
-static const size_t qc_copies[] = {_row(t.copies for t in every)};
+static const int qc_operands[] = {braced(len(t.operands) for t in every)};
+static const size_t qc_copies[] = {braced(t.copies for t in every)};
 static const size_t qc_bytes[][{MOST}] = {{{sizes}}};
 static const char qc_fill[][{MOST}] = {{{fills}}};
 static void qc_call(int k, void **p) {{
@@ -129,5 +129,6 @@ def _case(k: int, name: str, trial: Trial) -> str:
     )
 
 
-def _row(numbers: object) -> str:
-    return "{" + ", ".join(map(str, numbers)) + "}"  # type: ignore[call-overload]
+def braced(items: Iterable[object]) -> str:
+    """An initializer of C."""
+    return "{" + ", ".join(map(str, items)) + "}"

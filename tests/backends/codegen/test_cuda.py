@@ -108,8 +108,9 @@ def test_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["check"]["differing"] == 0
     assert any("no nvcc here" in note for note in report["notes"])
-    assert any("Nothing knows times of a GPU yet" in note for note in report["notes"])
-    assert report["tuning"] is None
+    assert any("knows no times of a GPU" in note for note in report["notes"])
+    assert report["tuning"]["recorded"] == 0
+    assert report["tuning"]["workloads"] > 0
     decided = next(r for r in report["ledger"] if r["pass"] == "choose-precision")
     assert "no cost is known" in json.dumps(decided)
 

@@ -16,8 +16,16 @@ from test_instructions import WORKLOADS
 from qc import targets
 from qc.backends.codegen.cuda import nvcc
 from qc.backends.codegen.cuda.device_program import text_of
+from qc.backends.codegen.cuda.product import (
+    DeviceProduct,
+    device_product,
+    matrices_of,
+    tiles_of,
+)
 from qc.backends.codegen.cuda.source import Translate
+from qc.backends.codegen.layout import Strided
 from qc.backends.codegen.template import by_estimate, candidates
+from qc.ir.ops import integer
 
 PROMISED = {
     "cuda": {"conv": ["IMMA.16832.U8.S8"], "depthwise": ["IDP.4A.U8.S8"], "float": ["FFMA"]},
@@ -77,6 +85,20 @@ def test_instructions(name: str, kind: str, tmp_path: Path) -> None:
     assert [word for word in LACKING[name] if re.search(rf"\b{word}", text)] == []
 
 
+@pytest.mark.parametrize("name", PROMISED)
+@pytest.mark.parametrize("beside", [False, True])
+def test_products_of_two_activations(name: str, beside: bool, tmp_path: Path) -> None:
+    """Attention's, of either layout, with sums that zero points need."""
+    target, view = targets.load(name), Strided.dense("uint8", (6, 197, 64))
+    right = Strided.dense("uint8", (6, 64, 197)) if beside else view.transposed((0, 2, 1))
+    rest = (Strided.dense("int32", (197,)), Strided.dense("float32", (1,)))
+    out, op = Strided.dense("uint8", (6, 197, 197)), integer.QMatMul(120, 119)
+    kernel = device_product(op, (view, right, *rest), out, target.features)
+    text = machine_code(kernel, target, tmp_path)
+    assert [word for word in PROMISED[name]["conv"] if word not in text] == []
+    assert [word for word in LACKING[name] if re.search(rf"\b{word}", text)] == []
+
+
 @pytest.mark.parametrize("name", ["cuda", "cuda-sm75"])
 def test_no_multiplication_is_joined_with_an_addition(name: str, tmp_path: Path) -> None:
     """Requantization is a product that is rounded; a fused one would round once."""
@@ -84,6 +106,26 @@ def test_no_multiplication_is_joined_with_an_addition(name: str, tmp_path: Path)
     text = machine_code(by_estimate(WORKLOADS["conv"], target.features), target, tmp_path)
     assert "FMUL" in text
     assert "FFMA" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cuda", "cuda-sm75"])
+def test_no_tile_of_a_product_spills(name: str, tmp_path: Path) -> None:
+    target, texts = targets.load(name), []
+    left, op = Strided.dense("uint8", (4, 130, 600)), integer.QMatMul(120, 119)
+    rest = (Strided.dense("int32", (70,)), Strided.dense("float32", (1,)))
+    out = Strided.dense("uint8", (4, 130, 70))
+    below = Strided.dense("uint8", (4, 70, 600)).transposed((0, 2, 1))
+    for right in (below, Strided.dense("uint8", (4, 600, 70))):
+        ins = (left, right, *rest)
+        for tile in tiles_of(matrices_of(op, ins, out), target.features):
+            kernel, number = DeviceProduct(op, ins, (out,), tile), len(texts)
+            translate = Translate(kernel, f"k{number}_kernel", target.tvm(), (64,) * 8)
+            texts.append(translate().text)
+    usage = disassembled("--dump-resource-usage", "\n".join(texts), target, tmp_path)
+    stacks = dict(re.findall(r"Function (\w+):\s+REG:\d+ STACK:(\d+)", usage))
+    assert len(stacks) == len(texts) > 5
+    assert {n: size for n, size in stacks.items() if size != "0"} == {}
 
 
 @pytest.mark.slow
