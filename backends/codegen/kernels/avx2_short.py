@@ -39,6 +39,7 @@ _VISIT = _LANES * _STEP
 _DEPTHS = (2, 4)
 _PARTS = 16
 _PIXELS = 12
+_NEAR = 1.1
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ShortConv:
         """Zeros, packed with as many visits as the workload has, to time a kernel."""
         workload = collapse(workload)
         blocks, steps = workload.y.channels // _LANES, runs_of(workload).total(_STEP)
-        groups = -(-round(steps * self._visits(workload, knobs.depth)) // knobs.depth)
+        groups = -(-round(steps * _visits(workload, knobs.depth)) // knobs.depth)
         order = np.arange(groups * knobs.depth) * steps // (groups * knobs.depth)
         order = np.tile(order.reshape(groups, knobs.depth), (blocks, 1))
         zeros = np.zeros((*order.shape, _VISIT), np.int8)
@@ -89,17 +90,20 @@ class ShortConv:
         return _tiling(collapse(workload), knobs).extent
 
     def knob_space(self, workload: ConvWorkload) -> list[ShortKnobs]:
-        """Tiles which fit the registers and the output."""
+        """Tiles which fit the registers and the output; of the depths those that may be best."""
         most = min(_PIXELS, collapse(workload).y.width)
-        tiles = [ShortKnobs(p, depth) for depth in _DEPTHS for p in range(1, most + 1)]
+        rates = {depth: _rate(workload, depth) for depth in _DEPTHS}
+        depths = [depth for depth in _DEPTHS if rates[depth] <= _NEAR * min(rates.values())]
+        tiles = [ShortKnobs(p, depth) for depth in depths for p in range(1, most + 1)]
         return in_both_orders(tiles, workload, _tiling)
 
     def cost(self, workload: ConvWorkload, knobs: ShortKnobs) -> float:
         """Estimated cycles, as measured on Zen 3 (``qc tune``): three instructions a cycle."""
         workload = collapse(workload)
-        steps = runs_of(workload).total(_STEP) * self._visits(workload, knobs.depth)
-        products = knobs.pixels * (2 * knobs.depth + 1) / 3
-        tile = steps / knobs.depth * (products + 1.5) + knobs.pixels * 3.5 + 25
+        steps = runs_of(workload).total(_STEP)
+        groups = steps * _visits(workload, knobs.depth) / knobs.depth
+        products = steps * _rate(workload, knobs.depth) * knobs.pixels
+        tile = products + groups * 2.3 + knobs.pixels * 3.5 + 25
         return tile * self.extent(workload, knobs) * (1 if knobs.channels_first else PIXELS_FIRST)
 
     def prim_func(self, workload: ConvWorkload, knobs: ShortKnobs, name: str) -> Any:
@@ -117,8 +121,15 @@ class ShortConv:
 
         return build(name, signature, body)
 
-    def _visits(self, workload: ConvWorkload, depth: int) -> float:
-        return workload.visits[_DEPTHS.index(depth)] / _PARTS
+
+def _visits(workload: ConvWorkload, depth: int) -> float:
+    """Of a step, by the weights of a block in the mean."""
+    return workload.visits[_DEPTHS.index(depth)] / _PARTS
+
+
+def _rate(workload: ConvWorkload, depth: int) -> float:
+    """Cycles that a step takes for every pixel."""
+    return _visits(workload, depth) * (2 * depth + 1) / (3 * depth)
 
 
 def _blocks(weights: NDArray[np.generic], workload: ConvWorkload) -> NDArray[np.generic]:
