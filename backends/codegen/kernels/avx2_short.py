@@ -7,7 +7,7 @@ Two steps take five instructions, where the widening template has eight.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
 from typing import Any, ClassVar
 
@@ -54,9 +54,7 @@ class ShortKnobs:
 def counted(workload: ConvWorkload, weights: NDArray[np.generic]) -> ConvWorkload:
     """The workload with the ``visits`` that its weights take: sixteenths of the steps, by depth."""
     blocks = _blocks(weights, workload)
-    return replace(
-        workload, visits=tuple(round(visits(blocks, depth) * _PARTS) for depth in _DEPTHS)
-    )
+    return replace(workload, visits=_counts(blocks.tobytes(), blocks.shape))
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class ShortConv:
         The first group of every block and the number of all (int32, filled up to a vector), the
         weights of all visits, their offsets in ``x`` (int32).
         """
-        return _packed(divide(_blocks(weights, workload), knobs.depth), collapse(workload))
+        blocks = _blocks(weights, workload)
+        groups = _divided(blocks.tobytes(), blocks.shape, knobs.depth)
+        return _packed(groups, collapse(workload))
 
     def sample(self, workload: ConvWorkload, knobs: ShortKnobs) -> NDArray[np.generic]:
         """Zeros, packed with as many visits as the workload has, to time a kernel."""
@@ -134,6 +134,19 @@ def _rate(workload: ConvWorkload, depth: int) -> float:
 
 def _blocks(weights: NDArray[np.generic], workload: ConvWorkload) -> NDArray[np.generic]:
     return pack_blocks(weights, collapse(workload), _LANES, _STEP, _STEP)
+
+
+@lru_cache(maxsize=2)
+def _counts(blocks: bytes, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Kept for the samples of a batch, which are a layer each."""
+    codes = np.frombuffer(blocks, np.int8).reshape(shape)
+    return tuple(round(visits(codes, depth) * _PARTS) for depth in _DEPTHS)
+
+
+@lru_cache(maxsize=2)
+def _divided(blocks: bytes, shape: tuple[int, ...], depth: int) -> Groups:
+    """As ``_counts``."""
+    return divide(np.frombuffer(blocks, np.int8).reshape(shape), depth)
 
 
 def _packed(groups: Groups, workload: ConvWorkload) -> NDArray[np.generic]:

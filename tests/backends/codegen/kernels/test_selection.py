@@ -84,6 +84,7 @@ def test_weights_are_looked_at_for_sums_of_16_bits_alone() -> None:
     weights = np.full((64, 64, 1, 1), 100, np.int8)
     assert min(weighed(pointwise(196), AVX2, weights).visits) > 32
     assert weighed(pointwise(196), AVX2, weights // 8).visits == (16, 16)
+    assert weighed(pointwise(196), AVX2, 0 * weights).visits == (0, 0)
     for features in (VNNI, AMX, AVX2 | {"avxvnni"}, NEON, frozenset({"dp4a"})):
         assert weighed(pointwise(196), features, weights) == pointwise(196)
     few, real = pointwise(16), pointwise(196, FloatEpilogue())
