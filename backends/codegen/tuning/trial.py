@@ -46,6 +46,11 @@ class Trial:
     operands: tuple[Operand, ...]
     copies: int = 1
 
+    @property
+    def content(self) -> Content:
+        """What the operand that has some holds."""
+        return b"".join(operand.content for operand in self.operands)
+
 
 def operands_of(kernel: TemplateKernel) -> tuple[Operand, ...]:
     """The operands of a template's kernel: x, weights, bias, what the epilogue takes, y."""
@@ -96,7 +101,7 @@ def link_trials(
     """The kernels with their timer, linked by ``command`` with ``flags``; the file's path."""
     for name, trial in trials.items():
         (folder / f"{name}.o").write_bytes(trial.object)
-        (folder / f"{name}.bin").write_bytes(trial.operands[1].content)
+        (folder / f"{name}.bin").write_bytes(trial.content)
     (folder / "trials.c").write_text(_declared(trials) + _TIMER.read_text())
     objects = [f"{name}.o" for name in trials]
     run_compiler(

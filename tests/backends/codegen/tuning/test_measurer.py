@@ -115,6 +115,13 @@ def test_weights_that_a_kernel_follows_are_there_when_it_is_timed(tmp_path: Path
     assert found["plain"] == "died of signal 11"
 
 
+def test_a_kernel_may_take_a_single_operand(tmp_path: Path) -> None:
+    (tmp_path / "fills.c").write_text("void fills(char *y, int lo, int hi) { y[lo] = 1; }\n")
+    subprocess.run(["cc", "-O1", "-c", "fills.c"], cwd=tmp_path, check=True)
+    trial = Trial((tmp_path / "fills.o").read_bytes(), 1, (Operand(64, None),))
+    assert isinstance(Local(HOST).measure([{"fills": trial}])[0]["fills"], float)
+
+
 def test_a_template_that_follows_its_weights_has_a_sample_of_them() -> None:
     workload = replace(pointwise(), visits=(20, 24))
     kernels = candidates(workload, frozenset({"avx2"}))
