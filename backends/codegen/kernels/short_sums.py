@@ -17,9 +17,9 @@ LIMIT = 128
 """What the weights of one sign may add up to in a pair of lanes of a group."""
 
 _CHUNK = 64
-"""Adjacent steps among which groups are formed."""
+"""Adjacent steps among which groups are formed, at most."""
 
-_SAMPLE = 16
+_SAMPLE = 8
 
 Words = NDArray[np.int16]
 Indices = NDArray[np.intp]
@@ -45,32 +45,33 @@ def divide(blocks: NDArray[np.generic], depth: int) -> Groups:
 
     The weights of all visits of a step add up to its own.
     """
-    flat = _flat(blocks)
-    found = [
-        _Division(flat[:, first : first + _CHUNK], depth, first)
-        for first in range(0, flat.shape[1], _CHUNK)
-    ]
-    block, steps, weights = (
-        np.concatenate(arrays)
-        for arrays in zip(*((p.block, p.steps, p.weights) for p in found), strict=True)
-    )
+    chunks = _chunks(blocks)
+    each = len(chunks) // len(blocks)
+    found = _Division(chunks, depth)
+    first = found.rows % each * chunks.shape[1]
+    steps = np.minimum(found.steps + first[:, None], blocks.shape[1] - 1)
+    block = found.rows // each
     order = np.lexsort((steps.min(1), block))
-    starts = np.searchsorted(block[order], np.arange(len(flat) + 1))
-    return Groups(steps[order], weights[order], starts)
+    starts = np.searchsorted(block[order], np.arange(len(blocks) + 1))
+    return Groups(steps[order], found.weights[order], starts)
 
 
 def visits(blocks: NDArray[np.generic], depth: int) -> float:
     """Visits of a step by ``divide``, in the mean over some chunks."""
-    flat = _flat(blocks)
-    steps = min(flat.shape[1], _CHUNK)
-    whole = flat[:, : flat.shape[1] // steps * steps].reshape(-1, steps, flat.shape[-1])
-    some = whole[:: -(-len(whole) // _SAMPLE)]
-    found = depth * len(_Division(some, depth, 0).block)
-    return float(found / (len(some) * steps))
+    chunks = _chunks(blocks)
+    some = chunks[:: -(-len(chunks) // _SAMPLE)]
+    found = depth * len(_Division(some, depth).rows) * len(chunks) / len(some)
+    return float(found / (len(blocks) * blocks.shape[1]))
 
 
-def _flat(blocks: NDArray[np.generic]) -> Words:
-    return blocks.reshape(*blocks.shape[:2], -1).astype(np.int16)
+def _chunks(blocks: NDArray[np.generic]) -> Words:
+    """``[blocks * chunks, steps, lanes * 4]``, the last chunk of a block filled up with zeros."""
+    count, steps = blocks.shape[:2]
+    each = -(-steps // _CHUNK)
+    size = -(-steps // each)
+    flat = blocks.reshape(count, steps, -1).astype(np.int16)
+    filled = np.pad(flat, ((0, 0), (0, each * size - steps), (0, 0)))
+    return filled.reshape(count * each, size, -1)
 
 
 def _sums(weights: Words) -> Words:
@@ -92,32 +93,33 @@ def _within(weights: Words, room: Words) -> Words:
 
 
 class _Division:
-    """Groups of adjacent steps ``[blocks, steps, lanes * 4]``, found for all blocks at a time.
+    """Groups of the steps of chunks ``[chunks, steps, lanes * 4]``, found for all at a time.
 
     Each begins with the step that has the greatest sum left, and goes on with the heaviest that
     fits, else with the one of which the most fits.
 
     Attributes:
-        block, steps, weights: of every group, as in ``Groups``; ``first`` is the first step.
+        rows: the chunk of every group.
+        steps, weights: as in ``Groups``; where nothing is left for a visit, it has no weights.
     """
 
-    def __init__(self, steps: Words, depth: int, first: int) -> None:
+    def __init__(self, steps: Words, depth: int) -> None:
         self._left, self._sums = steps.copy(), _sums(steps)
         self._greatest, self._total = self._sums.max(-1), self._sums.sum(-1, dtype=np.int32)
-        block, chosen, weights = [], [], []
+        chunk, chosen, weights = [], [], []
         while len(rows := np.flatnonzero(self._greatest.any(1))):
             found = self._group(rows, depth)
-            block.append(rows)
-            chosen.append(np.stack([step for step, _ in found], 1) + first)
+            chunk.append(rows)
+            chosen.append(np.stack([step for step, _ in found], 1))
             weights.append(np.stack([part for _, part in found], 1).astype(np.int8))
         nothing = np.zeros((0, depth), np.intp)
-        self.block = np.concatenate([nothing[:, 0], *block])
+        self.rows = np.concatenate([nothing[:, 0], *chunk])
         self.steps = np.concatenate([nothing, *chosen])
         shape = (0, depth, steps.shape[-1])
         self.weights = np.concatenate([np.zeros(shape, np.int8), *weights])
 
     def _group(self, rows: Indices, depth: int) -> list[tuple[Indices, Words]]:
-        """The next group of the blocks ``rows``: steps and what each takes along."""
+        """The next group of the chunks ``rows``: steps and what each takes along."""
         each = np.arange(len(rows))
         room = np.full((len(rows), self._sums.shape[-1]), LIMIT, np.int16)
         free = np.ones((len(rows), self._left.shape[1]), bool)
