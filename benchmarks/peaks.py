@@ -1,21 +1,31 @@
-"""What a cpu can do at most, as calls to be timed beside kernels: ``peak.c``."""
+"""What a cpu can do at most, as calls to be timed beside kernels: ``peak.c``.
+
+python benchmarks/peaks.py          # billions of multiply-accumulates a second
+"""
 
 from __future__ import annotations
 
 import ctypes
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import setting
 
+from qc import peers
 from qc.backends.codegen.link import compiler, run_compiler
+from qc.targets import load
 
 _SOURCE = Path(__file__).parent / "peak.c"
 _OF_FEATURE = {
-    "amx-int8": "qc_peak_amx", "avx512vnni": "qc_peak_avx512vnni", "avx2": "qc_peak_avx2",
+    "amx-int8": "qc_peak_amx", "avx512vnni": "qc_peak_avx512vnni", "avx2": "qc_peak_avx2_short",
 }  # fmt: skip
 """The fastest first: cpus have all features after the one that they are asked for."""
+
+_SLOWER = {"avx2": ("qc_peak_avx2", "qc_peak_avx2_saturated")}
+"""Loops of the same instruction sets, which kernels of ours or of others are made of."""
 
 _OTHER = {"avxvnni"}
 """Features whose dot products have no loop in ``peak.c``, and more than those of the next one."""
@@ -61,3 +71,20 @@ class Peaks:
         function = self._library.qc_read
         function.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         return lambda: function(memory.ctypes.data, memory.nbytes)
+
+
+def main() -> None:
+    """Print the medians of the loops that this cpu has, timed in turn."""
+    features = load("host").features
+    names = [name for f, name in _OF_FEATURE.items() if f in features]
+    names += [name for f, more in _SLOWER.items() if f in features for name in more]
+    with tempfile.TemporaryDirectory(prefix="qc-bench-") as folder:
+        peaks = Peaks(Path(folder))
+        loops = {name: peaks.loop(name) for name in names}
+        medians = peers.Contest({name: call for name, (_, call) in loops.items()}, 5.0).medians()
+    rows = [[name, peak.macs / medians[name] / 1e6] for name, (peak, _) in loops.items()]
+    print(setting.markdown(("loop", "GMAC/s"), rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Ops whose index arithmetic is known at compile time: maps of indices per axis as constants."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def lower_tile(low: Lowering, node: Node) -> None:
 
 
 def lower_gather(low: Lowering, node: Node) -> None:
-    """``Gather``: by maps where the indices are constant, else by its own kernel."""
+    """``Gather``: a view where constant indices are a row, else by maps, or by its own kernel."""
     op: Any = node.op
     x, indices = node.operands[0], node.operands[1]
     if indices.data is None:
@@ -57,6 +58,9 @@ def lower_gather(low: Lowering, node: Node) -> None:
     flat = np.asarray(indices.data).astype(np.int64).ravel() % x.shape[axis]
     shape = (*x.shape[:axis], len(flat), *x.shape[axis + 1 :])
     source = low.place(x)
+    if indices.type.rank < 2 and len(flat) and len(set(np.diff(flat))) < 2:
+        low.places[id(node.output)] = _row(source, axis, flat, indices.type.rank)
+        return
     made = low.fresh(rows(source.view.dtype, shape), node.output.name)
     if indices.type.rank == 1:
         made = low.result(node.output)
@@ -64,6 +68,19 @@ def lower_gather(low: Lowering, node: Node) -> None:
     view = made.view.reshaped(node.output.shape)
     assert view is not None
     low.places[id(node.output)] = made if indices.type.rank == 1 else made.viewed(view)
+
+
+def _row(source: Place, axis: int, indices: Array, rank: int) -> Place:
+    """The elements at evenly spaced ``indices`` of an axis, which a single one (rank 0) ends."""
+    step = int(indices[1] - indices[0]) if len(indices) > 1 else 1
+    starts = tuple(int(indices[0]) if i == axis else 0 for i in range(source.view.rank))
+    sizes = tuple(len(indices) if i == axis else d for i, d in enumerate(source.view.shape))
+    steps = tuple(step if i == axis else 1 for i in range(source.view.rank))
+    view, offset = source.view.sliced(starts, sizes, steps)
+    if rank == 0:
+        shape, strides = ((*v[:axis], *v[axis + 1 :]) for v in (view.shape, view.strides))
+        view = replace(view, shape=shape, strides=strides)
+    return source.viewed(view, offset)
 
 
 def lower_resize(low: Lowering, node: Node) -> None:

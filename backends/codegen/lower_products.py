@@ -226,6 +226,7 @@ def _call(
         x.view, y.view, window.kernel, window.strides, window.dilations, tail.epilogue,
         residual.view if residual else None,
     )  # fmt: skip
+    workload = kernel.weighed(workload, low.features, weights)
     template = low.choose(workload, low.features)
     packed = low.constant(template.pack(weights), "weights")
     pointers = [x.pointer, packed.pointer]

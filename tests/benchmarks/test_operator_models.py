@@ -47,7 +47,7 @@ def test_the_float_twin_has_the_shape_of_the_codes(operator: Product | Convoluti
 
 
 def test_peaks_follow_the_features_that_kernels_may_use() -> None:
-    assert peak_of({"avx2"}) == "qc_peak_avx2"
+    assert peak_of({"avx2"}) == "qc_peak_avx2_short"
     assert peak_of({"avx2", "avxvnni"}) is None
     assert peak_of({"avx2", "avxvnni", "avx512vnni"}) == "qc_peak_avx512vnni"
     assert peak_of({"avx2", "avx512vnni", "amx-int8"}) == "qc_peak_amx"

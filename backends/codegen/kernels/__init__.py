@@ -4,11 +4,12 @@
 file from its PrimFunc. Importing this package imports tvm.
 """
 
+from .avx2_short import ShortConv
 from .conv import ConvWorkload
 from .depthwise_plan import DepthwiseWorkload
 from .epilogue import Epilogue, FloatEpilogue, Residual
 from .scheduled import SCHEDULED, Trace, has_plain
-from .selection import VERSION, template_of, templates
+from .selection import VERSION, template_of, templates, weighed
 from .template import Knobs, Template, default_knobs, start
 from .view import View
 
@@ -21,6 +22,7 @@ __all__ = [
     "FloatEpilogue",
     "Knobs",
     "Residual",
+    "ShortConv",
     "Template",
     "Trace",
     "View",
@@ -29,4 +31,5 @@ __all__ = [
     "start",
     "template_of",
     "templates",
+    "weighed",
 ]

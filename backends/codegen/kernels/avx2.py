@@ -2,7 +2,7 @@
 
 Four bytes are broadcast to every lane; a mask leaves the even ones and a shift the odd ones as
 pairs of int16, so no shuffle is needed. The weights are packed as int16, or widened as they come
-where hardly anything else is done with them. vpmaddubsw would be shorter, but it saturates.
+where hardly anything else is done with them. vpmaddubsw is shorter, but saturates: ``avx2_short``.
 """
 
 from tvm import tirx

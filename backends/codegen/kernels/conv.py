@@ -30,7 +30,8 @@ class ConvWorkload:
     """A convolution ``y = epilogue(conv(x, w))``; ``kernel``, ``strides``, ``dilations``: (h, w).
 
     ``x`` includes the halo: ``x.height >= (y.height - 1)*stride + (kernel - 1)*dilation + 1``.
-    ``y`` must not overlap ``x`` or the residual.
+    ``y`` must not overlap ``x`` or the residual.  ``visits``: what ``avx2_short`` has counted in
+    the weights, for itself.
     """
 
     x: View
@@ -40,6 +41,7 @@ class ConvWorkload:
     dilations: tuple[int, int]
     epilogue: Epilogue | FloatEpilogue
     residual: View | None = None
+    visits: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> int:

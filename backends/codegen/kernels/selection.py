@@ -2,9 +2,13 @@
 
 from functools import lru_cache, partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .amx import Amx
 from .arm import depthwise_sdot, depthwise_usdot, neon, sdot, step_of, usdot
 from .avx2 import avx2, avx2_narrow
+from .avx2_short import ShortConv, counted
 from .conv import ConvWorkload, collapse, runs_of
 from .cuda.depthwise import Depthwise as CudaDepthwise
 from .cuda.imma import Imma
@@ -68,8 +72,21 @@ def templates(workload: ConvWorkload, features: frozenset[str]) -> dict[str, Tem
         return {"amx": Amx(vbmi), **found} if _suits_amx(workload) else {**found, "amx": Amx(vbmi)}
     if "avxvnni" in features:
         return {"avxvnni": avx_vnni()}
-    few = collapse(workload).pixels <= _NARROW_PIXELS
-    return {"avx2-narrow": avx2_narrow(), "avx2": avx2()} if few else {"avx2": avx2()}
+    if collapse(workload).pixels <= _NARROW_PIXELS:
+        return {"avx2-narrow": avx2_narrow(), "avx2": avx2()}
+    if not workload.visits:
+        return {"avx2": avx2()}
+    both: dict[str, Template] = {"avx2": avx2(), "avx2-short": ShortConv()}
+    costs = {n: t.cost(workload, default_knobs(t, workload)) for n, t in both.items()}
+    return {name: both[name] for name in sorted(both, key=costs.__getitem__)}
+
+
+def weighed(
+    workload: ConvWorkload, features: frozenset[str], weights: NDArray[np.generic]
+) -> ConvWorkload:
+    """The workload with what its templates must know of its OIHW weights to be compared."""
+    widened = templates(workload, features).keys() == {"avx2"}
+    return counted(workload, weights) if widened else workload
 
 
 def template_of(workload: ConvWorkload, features: frozenset[str], name: str) -> Template:

@@ -18,6 +18,11 @@ _PACK_BYTES = {
     8: "llvm.x86.avx2.packuswb",
     4: "llvm.x86.sse2.packuswb.128",
 }
+_MULTIPLY_BYTES = {
+    16: "llvm.x86.avx512.pmaddubs.w.512",
+    8: "llvm.x86.avx2.pmadd.ub.sw",
+    4: "llvm.x86.ssse3.pmadd.ub.sw.128",
+}
 _MULTIPLY_PAIRS = {
     16: "llvm.x86.avx512.pmaddw.d.512",
     8: "llvm.x86.avx2.pmadd.wd",
@@ -73,6 +78,11 @@ class X86:
         """Add the dot products of four uint8 and four int8 to each int32 lane (vpdpbusd)."""
         name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.lanes]}"
         return call(f"int32x{self.lanes}", name, acc, unsigned, signed)
+
+    def multiply_bytes(self, unsigned: Expr, signed: Expr) -> Expr:
+        """The dot products of two uint8 and two int8 as int16 lanes, saturated (vpmaddubsw)."""
+        lanes = 2 * self.lanes
+        return call(f"int16x{lanes}", _MULTIPLY_BYTES[self.lanes], unsigned, signed)
 
     def multiply_pairs(self, left: Expr, right: Expr) -> Expr:
         """The dot products of two int16 and two int16 as int32 lanes (vpmaddwd)."""

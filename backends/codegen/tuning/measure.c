@@ -3,7 +3,7 @@
    The generated part defines qc_count kernels and, for kernel k:
      qc_operands[k]   pointers that it takes
      qc_bytes[k][i]   bytes of operand i
-     qc_fill[k][i]    what it holds: 0 zeros, 1 codes, 2 float32 numbers
+     qc_fill[k][i]    what it holds: 0 zeros, 1 codes, 2 float32 numbers, 3 qc_content[k]
      qc_copies[k]     copies of the weights (operand 1) that calls go through in turn
      qc_call(k, p)    one call with the pointers p
    qc_measure(k, repeats) gives the nanoseconds of so many calls; below zero: no memory.
@@ -53,6 +53,9 @@ static int qc_prepare(int k) {
       if (qc_fill[k][i] == 0) code = 0;
       __builtin_memcpy(m + b, qc_fill[k][i] == 2 ? (void *)&real : (void *)&code, 4);
     }
+    if (qc_fill[k][i] == 3)
+      for (size_t at = 0; at < room; at += qc_room(k, i))
+        __builtin_memcpy(m + at, qc_content[k], qc_bytes[k][i]);
     qc_memory[k][i] = m;
   }
   return 1;

@@ -156,8 +156,10 @@ def describe(workload: ConvWorkload) -> str:
         after = "float"
     else:
         after = e.dtype + ("+residual" if e.residual else "") + ("+table" if e.table else "")
+    visits = {"visits": workload.visits} if workload.visits else {}
     return _text(
-        {
+        visits
+        | {
             "op": "depthwise" if isinstance(workload, DepthwiseWorkload) else "conv",
             "x": _view(workload.x),
             "y": _view(workload.y),

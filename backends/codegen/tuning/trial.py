@@ -6,24 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
-from ..kernels import ConvWorkload, FloatEpilogue
+from ..kernels import ConvWorkload, DepthwiseWorkload, FloatEpilogue, ShortConv
 from ..link import run_compiler
 from ..template import TemplateKernel
 
+Content = bytes
 MOST = 8
 """Pointers that a kernel takes at most (``measure.c``)."""
 
 
 @dataclass(frozen=True)
 class Operand:
-    """An operand: its size in memory, and whether it holds float32 numbers (None: zeros)."""
+    """An operand: its size in memory, and whether it holds float32 numbers (None: zeros).
+
+    ``content``: what weights hold where a kernel's path depends on them.
+    """
 
     bytes: int
     real: bool | None
+    content: Content = b""
 
     @property
     def fill(self) -> int:
         """The number that ``measure.c`` has for it."""
+        if self.content:
+            return 3
         return 0 if self.real is None else 1 + self.real
 
 
@@ -39,13 +46,18 @@ class Trial:
     operands: tuple[Operand, ...]
     copies: int = 1
 
+    @property
+    def content(self) -> Content:
+        """What the operand that has some holds."""
+        return b"".join(operand.content for operand in self.operands)
+
 
 def operands_of(kernel: TemplateKernel) -> tuple[Operand, ...]:
     """The operands of a template's kernel: x, weights, bias, what the epilogue takes, y."""
     w, e = kernel.workload, kernel.workload.epilogue
     real = isinstance(e, FloatEpilogue)
     channels = Operand(4 * w.y.channels, real)
-    sizes = [Operand(_bytes(w.x), real), Operand(_weight_bytes(kernel), real), channels]
+    sizes = [Operand(_bytes(w.x), real), _weights(kernel), channels]
     if not isinstance(e, FloatEpilogue):
         sizes.append(Operand(4 * w.y.channels, True))
     if w.residual is not None:
@@ -60,14 +72,17 @@ def _bytes(view: object) -> int:
     return int(view.span * np.dtype(view.dtype).itemsize)  # type: ignore[attr-defined]
 
 
-def _weight_bytes(kernel: TemplateKernel) -> int:
-    """The size of the packed weights, from packing zeros."""
+def _weights(kernel: TemplateKernel) -> Operand:
+    """Packed weights: as many as of zeros, or the template's own sample."""
     w: ConvWorkload = kernel.workload
-    depthwise = type(w) is not ConvWorkload
-    inputs = 1 if depthwise else w.x.channels
     real = isinstance(w.epilogue, FloatEpilogue)
+    template = kernel.template
+    if isinstance(template, ShortConv):
+        sample = template.sample(w, kernel.knobs).tobytes()
+        return Operand(len(sample), real, sample)
+    inputs = 1 if isinstance(w, DepthwiseWorkload) else w.x.channels
     zeros = np.zeros((w.y.channels, inputs, *w.kernel), np.float32 if real else np.int8)
-    return int(kernel.pack(zeros).nbytes)
+    return Operand(int(kernel.pack(zeros).nbytes), real)
 
 
 def make_trial(kernel: TemplateKernel, compiled: tuple[bytes, int], cache: int) -> Trial:
@@ -86,6 +101,7 @@ def link_trials(
     """The kernels with their timer, linked by ``command`` with ``flags``; the file's path."""
     for name, trial in trials.items():
         (folder / f"{name}.o").write_bytes(trial.object)
+        (folder / f"{name}.bin").write_bytes(trial.content)
     (folder / "trials.c").write_text(_declared(trials) + _TIMER.read_text())
     objects = [f"{name}.o" for name in trials]
     run_compiler(
@@ -104,9 +120,12 @@ def _declared(trials: Mapping[str, Trial]) -> str:
     cases = "\n".join(_case(k, name, trial) for k, (name, trial) in enumerate(trials.items()))
     sizes = ", ".join(braced(o.bytes for o in t.operands) for t in every)
     fills = ", ".join(braced(o.fill for o in t.operands) for t in every)
+    contents = "".join(map(_content, trials))
     return f"""#define _GNU_SOURCE
 #include <stddef.h>
 enum {{ qc_count = {len(every)} }};
+{contents}
+static const unsigned char *const qc_content[] = {braced(f"{name}_content" for name in trials)};
 static const int qc_operands[] = {braced(len(t.operands) for t in every)};
 static const size_t qc_copies[] = {braced(t.copies for t in every)};
 static const size_t qc_bytes[][{MOST}] = {{{sizes}}};
@@ -117,6 +136,14 @@ static void qc_call(int k, void **p) {{
   }}
 }}
 """
+
+
+def _content(name: str) -> str:
+    """What the weights of a kernel hold, which may be nothing."""
+    return (
+        f'__asm__(".section .rodata\\n{name}_content:\\n.incbin \\"{name}.bin\\"\\n.previous");\n'
+        f'extern const unsigned char {name}_content[] __attribute__((visibility("hidden")));\n'
+    )
 
 
 def _case(k: int, name: str, trial: Trial) -> str:

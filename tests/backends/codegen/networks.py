@@ -264,6 +264,9 @@ def movements(n: Net) -> None:
         n.real(n.add(op, x))
     n.real(n.add(index.Gather(1), x, n.const(np.array([3, -1, 5]))))
     n.real(n.add(index.Gather(2), x, n.const(np.array(4))))
+    for picked in ([0, 2, 4], [6, 4, 2], [5], [7, 7, 7], [-1, 0, 1]):
+        n.real(n.add(index.Gather(1), x, n.const(np.array(picked))))
+    n.real(n.add(index.Gather(3), x, n.const(np.array([[1, 2], [3, 4]]))))
     zero = n.const(np.array(7, np.uint8).reshape(1, 1, 1, 1))
     n.real(n.add(integer.QPad((0, 0, 1, 1, 0, 0, 1, 1)), x, zero))
     linear = resize.Resize("linear", sizes=(1, 16, 13, 20))

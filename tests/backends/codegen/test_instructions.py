@@ -1,5 +1,6 @@
 """Code for a target holds the instructions that its features promise, and none that it lacks."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tvm")
@@ -11,6 +12,7 @@ from qc.backends.codegen.kernels import (
     Epilogue,
     FloatEpilogue,
     View,
+    weighed,
 )
 from qc.backends.codegen.kernels.compile import build_module
 from qc.backends.codegen.template import by_estimate
@@ -59,3 +61,16 @@ def test_instructions(name: str, kind: str) -> None:
     wanted = PROMISED[name].get(kind, PROMISED[name]["float"])
     assert [word for word in wanted if word not in text] == []
     assert [word for word in LACKING[name] if word in text] == []
+
+
+@pytest.mark.parametrize("name", ["x86", "x86-vnni", "x86-amx", "arm-v8"])
+@pytest.mark.parametrize(("weight", "short"), [(20, True), (127, False)])
+def test_sums_of_16_bits(name: str, weight: int, short: bool) -> None:
+    """Without a dot product of bytes, where the weights let 16 bits hold sums of four products."""
+    target = targets.load(name)
+    weights = np.full((64, 64, 3, 3), weight, np.int8)
+    kernel = by_estimate(weighed(WORKLOADS["conv"], target.features, weights), target.features)
+    text = str(
+        build_module(kernel.emit("kernel").function, "kernel", target.tvm()).inspect_source("asm")
+    )
+    assert ("vpmaddubsw" in text) == (short and name == "x86")

@@ -31,7 +31,8 @@ _SENTINEL = 0xA5
 class Case(NamedTuple):
     """A workload for a template; ``flag``: the cpu flag which it needs to run.
 
-    ``qemu CPU`` is a cpu that is emulated.
+    ``qemu CPU`` is a cpu that is emulated. ``extreme``: of the epilogue; ``saturated``: codes of
+    255, and weights at the ends of their range.
     """
 
     template: Any
@@ -40,6 +41,7 @@ class Case(NamedTuple):
     flag: str
     knobs: Any = None
     extreme: bool = False
+    saturated: bool = False
 
     @property
     def emulated(self) -> str:
@@ -145,7 +147,8 @@ def _data(case: Case, rng: np.random.Generator) -> dict[str, Array]:
         data["x"] = rng.standard_normal(workload.x.span).astype(np.float32)
         data["bias"] = rng.standard_normal(channels).astype(np.float32)
     else:
-        data["x"] = rng.integers(0, 256, workload.x.span).astype(np.uint8)
+        least = 255 if case.saturated else 0
+        data["x"] = rng.integers(least, 256, workload.x.span).astype(np.uint8)
         data["bias"] = rng.integers(-3000, 3000, channels).astype(np.int32)
         fan_in = workload.x.channels * workload.kernel[0] * workload.kernel[1]
         spread = 1e6 if case.extreme else 4e-2 / np.sqrt(fan_in)
@@ -165,6 +168,9 @@ def _weights(case: Case, rng: np.random.Generator) -> Array:
     shape = (workload.y.channels - 1, inputs, *workload.kernel)
     if isinstance(workload.epilogue, FloatEpilogue):
         return rng.standard_normal(shape).astype(np.float32)
+    if case.saturated:
+        signs = rng.integers(-4, 5, (shape[0], 1, 1, 1)) + rng.integers(-3, 4, shape)
+        return np.where(signs > 0, 127, -128).astype(np.int8)
     least = getattr(getattr(case.template, "dot", None), "least", -128)
     return rng.integers(least, 128, shape).astype(np.int8)
 

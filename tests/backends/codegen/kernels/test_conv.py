@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tvm")
@@ -11,6 +12,7 @@ from qc.backends.codegen.kernels import ConvWorkload, Epilogue, Residual, View
 from qc.backends.codegen.kernels.amx import Amx, AmxKnobs
 from qc.backends.codegen.kernels.arm import neon, sdot, usdot
 from qc.backends.codegen.kernels.avx2 import avx2, avx2_narrow
+from qc.backends.codegen.kernels.avx2_short import ShortConv, ShortKnobs, counted
 from qc.backends.codegen.kernels.register_tile import RegisterKnobs
 from qc.backends.codegen.kernels.smmla import PairKnobs, Smmla
 from qc.backends.codegen.kernels.vnni import avx_vnni, vnni
@@ -90,6 +92,7 @@ TEMPLATES: dict[str, tuple[Any, str, str]] = {
     "amx": (Amx(True), "sapphirerapids", "amx_int8"),
     "avx2": (avx2(), "haswell", "avx2"),
     "avx2_narrow": (avx2_narrow(), "haswell", "avx2"),
+    "avx2_short": (ShortConv(), "haswell", "avx2"),
     "avx_vnni": (avx_vnni(), "alderlake", "avx_vnni"),
     "sdot": (sdot(), "cortex-a76", "qemu cortex-a76"),
     "usdot": (usdot(), "neoverse-n2", "qemu max"),
@@ -126,9 +129,19 @@ def _cases() -> dict[str, tuple[Any, ...]]:
     for isa, (template, mcpu, flag) in TEMPLATES.items():
         for name, workload in (WORKLOADS | EXTREME).items():
             if name in SHORT.get(isa, (name,)):
-                extreme = name in EXTREME
-                cases[f"{isa}_{name}"] = (template, workload, mcpu, flag, None, extreme)
+                extreme, known = name in EXTREME, _known(isa, workload)
+                cases[f"{isa}_{name}"] = (template, known, mcpu, flag, None, extreme)
+    for isa in ("avx2_short", "avx2"):
+        template, mcpu, flag = TEMPLATES[isa]
+        for name in ("pointwise", "conv3_stride2", "rgb3", "gemm", "sums"):
+            known = _known(isa, WORKLOADS[name])
+            cases[f"{isa}_{name}_saturated"] = (template, known, mcpu, flag, None, False, True)
     return cases
+
+
+def _known(isa: str, workload: ConvWorkload) -> ConvWorkload:
+    """With the visits of weights of any size, where the template asks for them."""
+    return replace(workload, visits=(24, 40)) if isa == "avx2_short" else workload
 
 
 KNOBS: dict[str, tuple[str, str, Any]] = {
@@ -137,6 +150,8 @@ KNOBS: dict[str, tuple[str, str, Any]] = {
     "vnni_pixels_first": ("vnni", "pointwise_wide", RegisterKnobs(6, 3, channels_first=False)),
     "avx2_tail": ("avx2", "conv3_stride2", RegisterKnobs(3, 4)),
     "avx2_narrow_tail": ("avx2_narrow", "pointwise_wide", RegisterKnobs(2, 4)),
+    "avx2_short_fours": ("avx2_short", "conv3_stride2", ShortKnobs(5, 4)),
+    "avx2_short_pixels_first": ("avx2_short", "pointwise_wide", ShortKnobs(9, 2, False)),
     "amx_tail": ("amx", "pointwise_wide", AmxKnobs(13, 2, 2)),
     "amx_columns": ("amx", "pointwise_wide", AmxKnobs(16, 4, 1, channels_first=False)),
     "amx_three": ("amx", "residual_slices", AmxKnobs(9, 1, 3)),
@@ -148,7 +163,7 @@ KNOBS: dict[str, tuple[str, str, Any]] = {
     "amx_slim": ("amx", "table", AmxKnobs(3, 3, 1)),
 }
 CASES = _cases() | {
-    name: (TEMPLATES[isa][0], WORKLOADS[workload], *TEMPLATES[isa][1:], knobs)
+    name: (TEMPLATES[isa][0], _known(isa, WORKLOADS[workload]), *TEMPLATES[isa][1:], knobs)
     for name, (isa, workload, knobs) in KNOBS.items()
 }
 
@@ -165,6 +180,7 @@ def test_equals_numpy(name: str, library: Any) -> None:
         ("vnni", ["vpdpbusd", "%zmm"], ["tdpbusd", "vpmaddubsw"]),
         ("avx_vnni", ["vpdpbusd", "%ymm"], ["%zmm"]),
         ("avx2", ["vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmaddubsw"]),
+        ("avx2_short", ["vpmaddubsw", "vpmaddwd", "%ymm"], ["%zmm", "vpdpbusd", "vpmovsxbw"]),
         ("avx2_narrow", ["vpmaddwd", "vpmovsxbw", "%ymm"], ["%zmm", "vpmaddubsw"]),
         ("sdot", ["sdot", "fcvtns", "sqxtun"], ["usdot", "smmla", "smlal"]),
         ("usdot", ["sudot"], ["\tsdot", "smlal"]),
@@ -174,6 +190,20 @@ def test_equals_numpy(name: str, library: Any) -> None:
 )
 def test_instructions(isa: str, wanted: list[str], unwanted: list[str], assembly: Any) -> None:
     template, mcpu, flag = TEMPLATES[isa]
-    text = assembly((template, WORKLOADS["conv3"], mcpu, flag))
+    text = assembly((template, _known(isa, WORKLOADS["conv3"]), mcpu, flag))
     assert [word for word in wanted if word not in text] == []
     assert [word for word in unwanted if word in text] == []
+
+
+def test_a_sample_has_the_visits_of_the_weights() -> None:
+    """Sums of 16 bits take as long as their weights say: a kernel is timed with as many visits."""
+    template, workload = ShortConv(), WORKLOADS["conv3_slices"]
+    rng = np.random.default_rng(0)
+    weights = np.rint(rng.standard_normal((32, 48, 3, 3)) * 40).clip(-127, 127).astype(np.int8)
+    known = counted(workload, weights)
+    assert 16 < known.visits[0] < known.visits[1]
+    for knobs in (ShortKnobs(4, 2), ShortKnobs(4, 4)):
+        packed = template.pack(weights, known, knobs).nbytes
+        assert template.sample(known, knobs).nbytes == pytest.approx(packed, rel=0.05)
+        more = replace(known, visits=tuple(2 * v for v in known.visits))
+        assert template.sample(more, knobs).nbytes == pytest.approx(2 * packed, rel=0.05)

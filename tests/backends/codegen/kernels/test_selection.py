@@ -1,6 +1,6 @@
 """The table of templates by cpu features."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from qc.backends.codegen.kernels import (
     View,
     default_knobs,
     templates,
+    weighed,
 )
 from qc.backends.codegen.kernels.amx import Amx
 from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
@@ -70,6 +71,25 @@ def test_few_pixels_read_narrow_weights() -> None:
         "int8", "int16",
     ]  # fmt: skip
     assert list(templates(pointwise(17), AVX2)) == ["avx2"]
+
+
+def test_sums_of_16_bits_where_few_steps_are_visited_again() -> None:
+    few, many = (replace(pointwise(196), visits=v) for v in ((17, 20), (34, 40)))
+    assert list(templates(few, AVX2)) == ["avx2-short", "avx2"]
+    assert list(templates(many, AVX2)) == ["avx2", "avx2-short"]
+    assert "avx2-short" not in templates(replace(pointwise(16), visits=(17, 20)), AVX2)
+
+
+def test_weights_are_looked_at_for_sums_of_16_bits_alone() -> None:
+    weights = np.full((64, 64, 1, 1), 100, np.int8)
+    assert min(weighed(pointwise(196), AVX2, weights).visits) > 32
+    assert weighed(pointwise(196), AVX2, weights // 8).visits == (16, 16)
+    assert weighed(pointwise(196), AVX2, 0 * weights).visits == (0, 0)
+    for features in (VNNI, AMX, AVX2 | {"avxvnni"}, NEON, frozenset({"dp4a"})):
+        assert weighed(pointwise(196), features, weights) == pointwise(196)
+    few, real = pointwise(16), pointwise(196, FloatEpilogue())
+    for workload in (few, real, DepthwiseWorkload(**vars(pointwise(196)))):
+        assert weighed(workload, AVX2, weights) == workload
 
 
 def test_depthwise() -> None:

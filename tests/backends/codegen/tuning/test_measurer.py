@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,35 @@ def test_operands_are_those_of_the_kernel() -> None:
     ]  # fmt: skip
     assert make_trial(kernel, (b"", 1), 1 << 15).copies == 4, "half of 32 KiB"
     assert make_trial(kernel, (b"", 1), 1 << 10).copies == 1
+
+
+def test_weights_that_a_kernel_follows_are_there_when_it_is_timed(tmp_path: Path) -> None:
+    body = "if (w[0] != 'k' || w[1] || w[299] != 'z') *(volatile int *)8 = 1;"
+    plain = compiled_c("plain", body, tmp_path)
+    content = b"k".ljust(299, b"\0") + b"z"
+    operands = (plain.operands[0], Operand(300, False, content), plain.operands[2])
+    code = compiled_c("filled", body, tmp_path).object
+    trials = {"filled": Trial(code, 3, operands, copies=3), "plain": plain}
+    found = Local(HOST).measure([trials])[0]
+    assert isinstance(found["filled"], float)
+    assert found["plain"] == "died of signal 11"
+
+
+def test_a_kernel_may_take_a_single_operand(tmp_path: Path) -> None:
+    (tmp_path / "fills.c").write_text("void fills(char *y, int lo, int hi) { y[lo] = 1; }\n")
+    subprocess.run(["cc", "-O1", "-c", "fills.c"], cwd=tmp_path, check=True)
+    trial = Trial((tmp_path / "fills.o").read_bytes(), 1, (Operand(64, None),))
+    assert isinstance(Local(HOST).measure([{"fills": trial}])[0]["fills"], float)
+
+
+def test_a_template_that_follows_its_weights_has_a_sample_of_them() -> None:
+    workload = replace(pointwise(), visits=(20, 24))
+    kernels = candidates(workload, frozenset({"avx2"}))
+    for kernel in kernels:
+        found = operands_of(kernel)[1]
+        assert bool(found.content) == (kernel.name == "avx2-short")
+        assert len(found.content) in (0, found.bytes)
+    assert {k.name for k in kernels} == {"avx2", "avx2-short"}
 
 
 @pytest.mark.skipif("avx2" not in HOST.features, reason="the kernels of this test are for AVX2")
