@@ -81,7 +81,7 @@ def compile_cases(cases: Sequence[Case], progress: Progress | None = None) -> li
             done[i] = _escaped(case, error)
     left = list(ready)
     show.start("conformance", len(left))
-    with Pool() as pool:
+    with Pool(lasting=True) as pool:
         for first in range(0, len(left), TOGETHER):
             part = {i: ready[i] for i in left[first : first + TOGETHER]}
             done.update(_judged(part, target, pool))
