@@ -156,7 +156,7 @@ def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> N
             with devices(target, address) as there:
                 assert there.width == 2
                 assert there.name == "rpc board"
-            process = searching(place / "long", path, *where, "--seconds", "20")
+            process = searching(place / "long", path, *where, "--seconds", "12")
             one.kill()
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
