@@ -122,6 +122,7 @@ def test_kernels_that_crash_or_hang_cost_themselves_alone(tmp_path: Path) -> Non
     assert str(found["hangs"]).startswith("ended its session")
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place: Path) -> None:
     path = place / "killed.jsonl"
     with serving(place) as server:
@@ -147,6 +148,7 @@ def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place:
     assert max(times_measured(records).values()) == 1, "what was known is not repeated"
 
 
+@pytest.mark.slow
 def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> None:
     path = place / "fleet.jsonl"
     with tracking(place) as tracker:
