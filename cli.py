@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, TypeAlias
 
+from .lean import tvm_without_torch
+
 _SEARCHERS = ("templates", "metaschedule")
 _METRICS = ("top1", "perplexity", "agreement", "mse")
 _MODEL = "an .onnx or .pt2 file, or module:callable (a PyTorch module and example inputs)"
@@ -267,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         module = import_module(f".{args.module}", __package__)
-        return int(getattr(module, f"do_{args.command}")(args))
+        with tvm_without_torch():
+            return int(getattr(module, f"do_{args.command}")(args))
     except KeyboardInterrupt:
         print("qc: interrupted", file=sys.stderr)
         return 130

@@ -34,8 +34,8 @@ from .progress import Progress, Silent
 from .targets import Target
 from .targets import load as load_target
 
-TOGETHER = 120
-"""Cases of one network."""
+TOGETHER = 16
+"""Cases of one network: linking takes a second, checking its ports the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def compile_cases(cases: Sequence[Case], progress: Progress | None = None) -> li
             done[i] = _escaped(case, error)
     left = list(ready)
     show.start("conformance", len(left))
-    with Pool() as pool:
+    with Pool(lasting=True) as pool:
         for first in range(0, len(left), TOGETHER):
             part = {i: ready[i] for i in left[first : first + TOGETHER]}
             done.update(_judged(part, target, pool))
@@ -135,6 +135,8 @@ def _judged(part: Mapping[int, Prepared], target: Target, pool: Pool) -> dict[in
         except BackendError:
             failed = _failing(part, target, pool)
             part = {i: one for i, one in part.items() if i not in failed}
+            if not part:
+                return failed
             build(merged(part), target, Path(folder) / "out", pool=pool)
         return {**failed, **_run(part, Artifact.load(Path(folder) / "out"))}
 

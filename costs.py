@@ -111,7 +111,9 @@ class TargetCost:
             from .backends.codegen.pool import Pool
             from .backends.codegen.tuning.profile import Profiler
 
-            pool = self._open.enter_context(Pool(os.cpu_count() or 1, COMPILE_SECONDS))
+            pool = self._open.enter_context(
+                Pool(os.cpu_count() or 1, COMPILE_SECONDS, lasting=True)
+            )
             target = self._target
             self._profiler = Profiler(target.tvm(), target.l2, measurer, pool)
         return self._profiler

@@ -199,7 +199,7 @@ def tune_graph(
     if formats := formats_of(graph):
         raise DataError(f"there is nothing to tune: {reason(formats)}")
     show, began = progress or Silent(), perf_counter()
-    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+    with Pool(os.cpu_count() or 1, COMPILE_SECONDS, lasting=True) as pool:
         tuner = Tuner(target, measurer, database, pool, _searcher(searcher, target))
         tasks = tuner.tune(workloads_of(graph, target), seconds, show)
     show.done()
@@ -246,7 +246,7 @@ def _bundle(graph: Graph, target: Target, path: Path, seconds: float, show: Prog
     from .backends.codegen.pool import Pool
     from .backends.codegen.tuning.bundle import write_bundle
 
-    with Pool(os.cpu_count() or 1, COMPILE_SECONDS) as pool:
+    with Pool(os.cpu_count() or 1, COMPILE_SECONDS, lasting=True) as pool:
         packed = write_bundle(path, workloads_of(graph, target), target, pool, seconds, show)
     show.done()
     return packed

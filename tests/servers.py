@@ -16,6 +16,12 @@ import pytest
 
 SERVER = Path(__file__).resolve().parent.parent / "backends" / "codegen" / "device_server.py"
 
+_TRACKER = """
+import runpy, sys
+sys.modules["torch"] = None  # TVM would import it, which takes seconds
+runpy.run_module("tvm.exec.rpc_tracker", run_name="__main__")
+"""
+
 
 def free_port() -> int:
     """A port that nobody listens on now."""
@@ -90,7 +96,7 @@ def board_serving(folder: Path) -> Iterator[Server]:
 def tracking(folder: Path) -> Iterator[Server]:
     """TVM's tracker."""
     words = ["--host", "127.0.0.1", "--port-end", "65536"]
-    command = [sys.executable, "-m", "tvm.exec.rpc_tracker", *words]
+    command = [sys.executable, "-c", _TRACKER, *words]
     server = Server(command, folder / "tracker.log").start("bind to")
     try:
         for _ in range(100):  # it says so before it listens

@@ -10,7 +10,7 @@ from onnx.backend.test.case.test_case import TestCase
 from qc import conformance_code
 from qc.conformance_code import compile_cases, merged, prepare
 from qc.frontends.conformance import CORRECT, UNSUPPORTED, WRONG, Case, Outcome, cases
-from qc.ir.errors import QcError
+from qc.ir.errors import BackendError, QcError
 from qc.targets import load
 
 SAMPLE = [
@@ -98,6 +98,17 @@ def test_what_escapes_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformance_code, "lower", broken)
     (outcome,) = compile_cases([OWN["right"][0]])
     assert (outcome.verdict, outcome.reason) == (WRONG, "ZeroDivisionError: of ours")
+
+
+def test_a_network_whose_cases_all_fail_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BackendError("kernel qc_0: no")
+
+    chosen = OWN["right"][0]
+    failed = Outcome(chosen, UNSUPPORTED, "no")
+    monkeypatch.setattr(conformance_code, "build", refused)
+    monkeypatch.setattr(conformance_code, "_failing", lambda part, *_: dict.fromkeys(part, failed))
+    assert compile_cases([chosen]) == [failed]
 
 
 def test_weights_and_shapes_become_constants_only_where_they_must() -> None:

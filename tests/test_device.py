@@ -122,6 +122,7 @@ def test_kernels_that_crash_or_hang_cost_themselves_alone(tmp_path: Path) -> Non
     assert str(found["hangs"]).startswith("ended its session")
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place: Path) -> None:
     path = place / "killed.jsonl"
     with serving(place) as server:
@@ -147,6 +148,7 @@ def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place:
     assert max(times_measured(records).values()) == 1, "what was known is not repeated"
 
 
+@pytest.mark.slow
 def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> None:
     path = place / "fleet.jsonl"
     with tracking(place) as tracker:
@@ -156,7 +158,7 @@ def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> N
             with devices(target, address) as there:
                 assert there.width == 2
                 assert there.name == "rpc board"
-            process = searching(place / "long", path, *where, "--seconds", "20")
+            process = searching(place / "long", path, *where, "--seconds", "12")
             one.kill()
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors

@@ -132,6 +132,11 @@ def test_import_loads_nothing_heavy() -> None:
     assert loaded("import qc; dir(qc); qc.__version__") & HEAVY == set()
 
 
+def test_an_artifact_is_loaded_without_what_only_compilers_need() -> None:
+    code = "from qc.backends.codegen.artifact import Artifact; import qc.ir"
+    assert loaded(code) & (HEAVY | {"networkx"}) == {"numpy"}
+
+
 def test_the_check_for_heavy_modules_sees_them() -> None:
     assert "numpy" in loaded("import qc; qc.Graph")
 

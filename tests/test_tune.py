@@ -135,7 +135,7 @@ def test_a_model_is_tuned_by_schedules(
 ) -> None:
     monkeypatch.chdir(place)
     assert cli.main(["compile", "m.onnx", "--calib", "calib.npz", "-o", "before"]) == 0
-    words = ["tune", "before", *SCHEDULES, "--db", "searched.jsonl", "--seconds", "40"]
+    words = ["tune", "before", *SCHEDULES, "--db", "searched.jsonl", "--seconds", "12"]
     assert cli.main([*words, "--json", "s.json"]) == 0
     capsys.readouterr()
     records = [json.loads(line) for line in (place / "searched.jsonl").read_text().splitlines()]

@@ -21,6 +21,12 @@ from qc.passes.context import Context
 
 ZOO = Path(os.environ.get("QC_ZOO") or Path(__file__).parents[2] / "shared" / "zoo") / "models"
 
+SIDES = {
+    "SqueezeNet_fp16": 64, "mobilenet_v1_0.5_160_quant_deq": 96,
+    "mobilenet_v2_1.0_224_quant_deq": 96, "squeezenet1.0_imagenet_fp32": 64,
+}  # fmt: skip
+"""Of images that are large, and that may be smaller where their size says nothing."""
+
 
 def network(name: str) -> Graph:
     """A network in canonical form, without constants that layers share by accident.

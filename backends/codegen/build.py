@@ -134,7 +134,7 @@ def compile_graph(
     the names of its functions end in ``_prompt``.
     """
     with ExitStack() as stack:
-        pool = pool or stack.enter_context(Pool(workers=_workers(), seconds=seconds))
+        pool = pool or stack.enter_context(Pool(_workers(), seconds, lasting=True))
         parts = _lowered(graph, prompt, target, choose)
         program, ports = parts[0].program, parts[0].ports
         report = None if progress is None else _stage(progress, "kernels")

@@ -145,6 +145,7 @@ def _die_with_the_supervisor() -> None:
 def _serve(args: argparse.Namespace) -> int:
     if args.lifeline:
         threading.Thread(target=_die_with_the_supervisor, daemon=True).start()
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM would import it: 3 s at each start
     import tvm_ffi
     from tvm.rpc import server
 

@@ -2,8 +2,12 @@
 
 The limit is processor time where the system tells it: LLVM that hangs burns it, a busy machine
 does not.  Whoever waits for something else is given ``patience`` times as long by the clock.
+
+A child takes seconds to load TVM.  Those of a pool that is ``lasting`` go to the next one of this
+process when they are not needed any more, and end with it.
 """
 
+import atexit
 import os
 import select
 import subprocess
@@ -19,7 +23,7 @@ from typing import IO, Any
 
 from ...ir.errors import BackendError
 from .program import Kernel
-from .worker import Compile, Compiled, Job, receive, send
+from .worker import Compile, Compiled, Job, Prepare, receive, send
 
 PATIENCE = 10.0
 
@@ -33,6 +37,7 @@ spec = spec_from_file_location("qc", root / "__init__.py", submodule_search_loca
 module = module_from_spec(spec)
 sys.modules["qc"] = module
 spec.loader.exec_module(module)
+sys.modules["torch"] = None  # TVM imports it where it can, which takes longer than all the rest
 import tvm
 from qc.backends.codegen.worker import serve
 serve()
@@ -43,26 +48,41 @@ serve()
 class _Worker:
     process: "subprocess.Popen[bytes]"
     errors: IO[bytes]
+    parent: int
     name: str = ""
     started: float = 0.0
     given: float = 0.0
     pending: bool = field(default=False)
 
 
+_idle: list[_Worker] = []
+"""Children that lasting pools have left."""
+
+
 class Pool:
-    """``workers`` child processes with a limit of ``seconds`` per job; use it as a context."""
+    """``workers`` child processes with a limit of ``seconds`` per job; use it as a context.
+
+    ``lasting``: for jobs that leave nothing behind, wherever they run; the processes serve later
+    pools like it, with the environment as it is then.
+    """
 
     def __init__(
-        self, workers: int = 2, seconds: float = 120.0, patience: float = PATIENCE
+        self,
+        workers: int = 2,
+        seconds: float = 120.0,
+        patience: float = PATIENCE,
+        lasting: bool = False,
     ) -> None:
         self.seconds = seconds
         self.patience = patience
+        self.lasting = lasting
         self._count = workers
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> "Pool":
-        """Start the processes."""
-        self._workers = [_spawn() for _ in range(self._count)]
+        """Start the processes, or take such as are idle."""
+        self._workers = _taken(self._count) if self.lasting else []
+        self._workers += [_spawn() for _ in range(self._count - len(self._workers))]
         return self
 
     def __exit__(
@@ -71,8 +91,11 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill them."""
-        _end(self._workers)
+        """Kill them, or leave them to others."""
+        workers, self._workers = self._workers, []
+        left = [w for w in workers if self.lasting and w.process.poll() is None]
+        _idle.extend(left)
+        _end([w for w in workers if w not in left])
 
     def compile(
         self,
@@ -151,6 +174,38 @@ class Pool:
         _end([worker])
 
 
+def _taken(count: int) -> list[_Worker]:
+    """Up to ``count`` of the idle children."""
+    found: list[_Worker] = []
+    while _idle and len(found) < count:
+        worker = _idle.pop()
+        if worker.parent != os.getpid():  # that of a process which forked
+            continue
+        if _prepared(worker):
+            found.append(worker)
+        else:
+            _end([worker])
+    return found
+
+
+def _prepared(worker: _Worker) -> bool:
+    """Whether an idle child lives and has got the environment of now."""
+    try:
+        send(worker.process.stdin, Prepare(_environment()))  # type: ignore[arg-type]
+        return receive(worker.process.stdout) is None  # type: ignore[arg-type]
+    except (BrokenPipeError, EOFError):
+        return False
+
+
+@atexit.register
+def _dismiss() -> None:
+    _end([w for w in _idle if w.parent == os.getpid()])
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k != "TVM_USE_RUNTIME_LIB"}
+
+
 def _spent(worker: _Worker) -> float:
     """Seconds of processor time of a worker so far, else of the clock."""
     try:
@@ -171,9 +226,9 @@ def _spawn() -> _Worker:
     # -P: modules that lie in the current folder are none of ours.
     command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT)]
     pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
-    whole = {k: v for k, v in os.environ.items() if k != "TVM_USE_RUNTIME_LIB"}
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=whole)
-    return _Worker(process, errors)
+    environment = _environment()
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=environment)
+    return _Worker(process, errors, os.getpid())
 
 
 def _end(workers: Sequence[_Worker]) -> None:

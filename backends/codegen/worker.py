@@ -9,7 +9,7 @@ import pickle
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +39,19 @@ class Compile:
         if emitted.packed:
             return _compile_packed(emitted.function, self.name, self.target), 0
         return compile_kernel(emitted.function, self.name, self.target), emitted.extent
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Take over an environment, for jobs that run programs or make scratch files."""
+
+    environment: Mapping[str, str]
+
+    def __call__(self) -> None:
+        """Replace the child's own."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        tempfile.tempdir = None
 
 
 def _compile_packed(function: Any, name: str, target: dict[str, object]) -> bytes:

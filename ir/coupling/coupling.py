@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from ..graph import Graph, Value
 from ..types import Array
 from .action import Action
+from .connected import connected
 from .ids import Channels, Ids
 from .relations import Relations
 from .stated import stated
@@ -55,8 +54,7 @@ class Coupling:
         left, right = (
             np.concatenate([np.zeros(0, int), *(e[k] for e in ids.equal)]) for k in (0, 1)
         )
-        links = coo_matrix((np.ones(len(left), bool), (left, right)), (ids.count, ids.count))
-        self.count, self._component = connected_components(links, directed=False)
+        self.count, self._component = connected(left, right, ids.count)
         self.groups = list(self._grouped())
 
     # -- asking ------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import prod
 
-import networkx as nx
 import numpy as np
 
 from ..types import Array
@@ -31,7 +30,9 @@ class Classes:
     """
 
     def __init__(self, relations: Relations, action: Action) -> None:
-        union: nx.utils.UnionFind = nx.utils.UnionFind(relations.sizes)
+        from networkx.utils import UnionFind
+
+        union: UnionFind = UnionFind(relations.sizes)
         sames = [s for s in relations.sames if action in s.under]
         for s in sames:
             union.union(s.left, s.right)

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from ..types import Array
+from .connected import connected
 from .ids import Ids
 
 CONTRADICTION = "wanted with two powers"
@@ -71,9 +70,7 @@ class Signed:
             flip = int(sign < 0)
             ends += [(2 * a, 2 * b + flip), (2 * a + 1, 2 * b + 1 - flip)]
         left, right = (np.concatenate([e[k] for e in ends]) for k in (0, 1))
-        size = 2 * self.count
-        links = coo_matrix((np.ones(len(left), bool), (left, right)), (size, size))
-        _, number = connected_components(links, directed=False)
+        _, number = connected(left, right, 2 * self.count)
         plus, minus = number[::2], number[1::2]
         self._least = np.minimum(plus, minus)
         self.component = np.unique(self._least, return_inverse=True)[1]

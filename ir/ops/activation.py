@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from .. import special
 from ..coupling.action import Action
 from ..types import Array
 from .elementwise import Unary

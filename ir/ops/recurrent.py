@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
 
+from .. import special
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, operand, optional
 
@@ -16,7 +16,7 @@ Cell = Callable[[Array, list[Array]], list[Array]]
 _FUNCTIONS: dict[str, Callable[[Array, float, float], Array]] = {
     "relu": lambda x, a, b: np.maximum(x, 0),
     "tanh": lambda x, a, b: np.tanh(x),
-    "sigmoid": lambda x, a, b: np.asarray(special.expit(x)),
+    "sigmoid": lambda x, a, b: special.expit(x),
     "affine": lambda x, a, b: np.add(np.multiply(a, x), b),
     "leakyrelu": lambda x, a, b: np.where(np.less(x, 0), np.multiply(a, x), x),
     "thresholdedrelu": lambda x, a, b: np.where(np.greater(x, a), x, 0),

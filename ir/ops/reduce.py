@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import special
 
+from .. import special
 from ..coupling.action import Action
 from ..types import Array, Dim, TensorType
 from .base import Op, Operands, given, normal_axis, operand
@@ -153,7 +153,7 @@ class ReduceLogSumExp(Reduce):
     """Logarithm of the sum of exponentials."""
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return np.asarray(special.logsumexp(x, axes, keepdims=self.keepdims))
+        return special.logsumexp(x, axes, self.keepdims)
 
 
 def _extreme(x: Array, sign: int) -> float | int | bool:

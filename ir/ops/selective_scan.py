@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
+from .. import special
 from ..coupling.action import Action
 from ..types import Array, TensorType
 from .base import Op, Operands, given, operand, optional

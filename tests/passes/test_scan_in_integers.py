@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import emulators
@@ -30,8 +31,9 @@ def windows(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     return data["inputs"][:count, None], data["targets"][:count]
 
 
+@cache
 def integer(form: str, recipe: str = "int8", without: str = "") -> tuple[Graph, Graph]:
-    """A float network and its integer form by the passes of a recipe, but for one."""
+    """A float network and its integer form by the passes of a recipe, but for one; kept."""
     if form.endswith(".pt2"):
         pytest.importorskip("torch", reason="the extra torch is not installed")
     graph = network(form)

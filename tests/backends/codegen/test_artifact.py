@@ -35,9 +35,9 @@ def small() -> Net:
 
 
 @pytest.fixture
-def copy(everything: Compiled, tmp_path: Path) -> Path:
+def copy(layers_here: Compiled, tmp_path: Path) -> Path:
     """An artifact that a test may spoil."""
-    shutil.copytree(everything.path, tmp_path / "copy")
+    shutil.copytree(layers_here.path, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -46,16 +46,16 @@ def edit(path: Path, **changes: object) -> None:
     (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
-def test_eight_threads_at_once(everything: Compiled) -> None:
+def test_eight_threads_at_once(each: Compiled) -> None:
     rng = np.random.default_rng(1)
     feeds = [
-        {k: rng.normal(size=v.shape).astype(v.dtype) for k, v in everything.feed.items()}
+        {k: rng.normal(size=v.shape).astype(v.dtype) for k, v in each.feed.items()}
         for _ in range(8)
     ]
-    want = [everything.artifact.run(f) for f in feeds]
+    want = [each.artifact.run(f) for f in feeds]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            for a, b in zip(pool.map(everything.artifact.run, feeds), want, strict=True):
+            for a, b in zip(pool.map(each.artifact.run, feeds), want, strict=True):
                 assert all(np.array_equal(a[k], b[k]) for k in b)
 
 
@@ -72,21 +72,22 @@ def test_an_artifact_compiled_again_runs_as_it_is_now(tmp_path: Path, threads: i
             np.testing.assert_array_equal(got[name], want)
 
 
-def test_two_threads_inside(everything: Compiled) -> None:
+def test_two_threads_inside(each: Compiled) -> None:
     before = dict(os.environ)
-    got = Artifact.load(everything.path, threads=2).run(everything.feed)
+    got = Artifact.load(each.path, threads=2).run(each.feed)
     assert dict(os.environ) == before, "children of this process compile, and inherit it"
-    for name, want in everything.artifact.run(everything.feed).items():
+    for name, want in each.artifact.run(each.feed).items():
         np.testing.assert_array_equal(got[name], want, err_msg=name)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
-def test_two_threads_use_two_processors(everything: Compiled) -> None:
+def test_two_threads_use_two_processors(layers_here: Compiled) -> None:
     """A second thread that TVM does not start would leave its processor idle."""
     code = (
         f"import os, sys; sys.path.insert(0, {str(TESTS)!r}); import conftest\n"
+        "sys.modules['torch'] = None\n"  # TVM would import it, which takes seconds
         "from qc import Artifact\n"
-        f"Artifact.load({str(everything.path)!r}, threads=2)\n"
+        f"Artifact.load({str(layers_here.path)!r}, threads=2)\n"
         "print(len(os.listdir('/proc/self/task')), end=' ')\n"
         "import ctypes, tvm_ffi\n"
         "tvm = tvm_ffi.libinfo.load_lib_ctypes('apache-tvm', 'tvm_runtime', 'RTLD_GLOBAL')\n"
@@ -103,24 +104,24 @@ def test_two_threads_use_two_processors(everything: Compiled) -> None:
     assert counts[1][1] >= 2, "with one TVM runs everything on the caller's thread"
 
 
-def test_bound_call(everything: Compiled) -> None:
-    call = everything.artifact.runner(everything.feed)
+def test_bound_call(each: Compiled) -> None:
+    call = each.artifact.runner(each.feed)
     call()
-    for name, want in everything.artifact.run(everything.feed).items():
+    for name, want in each.artifact.run(each.feed).items():
         np.testing.assert_array_equal(call.results[name], want)
 
 
-def test_results_are_fresh_arrays(everything: Compiled) -> None:
-    first = everything.artifact.run(everything.feed)
+def test_results_are_fresh_arrays(layers_here: Compiled) -> None:
+    first = layers_here.artifact.run(layers_here.feed)
     name = next(iter(first))
     kept = first[name].copy()
     first[name][...] = 0
-    np.testing.assert_array_equal(everything.artifact.run(everything.feed)[name], kept)
+    np.testing.assert_array_equal(layers_here.artifact.run(layers_here.feed)[name], kept)
 
 
-def test_feed_need_not_be_contiguous(everything: Compiled) -> None:
-    feed = {k: np.asfortranarray(v) for k, v in everything.feed.items()}
-    got, want = everything.artifact.run(feed), everything.artifact.run(everything.feed)
+def test_feed_need_not_be_contiguous(each: Compiled) -> None:
+    feed = {k: np.asfortranarray(v) for k, v in each.feed.items()}
+    got, want = each.artifact.run(feed), each.artifact.run(each.feed)
     assert all(np.array_equal(got[k], v) for k, v in want.items())
 
 
@@ -134,11 +135,11 @@ def test_feed_need_not_be_contiguous(everything: Compiled) -> None:
         (lambda f: f.update(x0=[1.0]), "a numpy array, not list"),
     ],
 )
-def test_wrong_feeds(everything: Compiled, change: object, message: str) -> None:
-    feed = dict(everything.feed)
+def test_wrong_feeds(layers_here: Compiled, change: object, message: str) -> None:
+    feed = dict(layers_here.feed)
     change(feed)  # type: ignore[operator]
     with pytest.raises(DataError, match=message):
-        everything.artifact.run(feed)
+        layers_here.artifact.run(feed)
 
 
 def test_spoiled_library(copy: Path) -> None:
@@ -168,14 +169,14 @@ def test_not_an_artifact(tmp_path: Path, copy: Path) -> None:
         Artifact.load(copy)
 
 
-def test_the_graph_lies_beside(everything: Compiled) -> None:
-    graph = load_graph(everything.path)
-    got = evaluate(graph, everything.feed)
-    assert all(np.array_equal(got[k], v) for k, v in everything.want.items())
+def test_the_graph_lies_beside(each: Compiled) -> None:
+    graph = load_graph(each.path)
+    got = evaluate(graph, each.feed)
+    assert all(np.array_equal(got[k], v) for k, v in each.want.items())
 
 
-def test_manifest_says_what_it_takes(everything: Compiled) -> None:
-    manifest = everything.artifact.manifest
+def test_manifest_says_what_it_takes(layers_here: Compiled) -> None:
+    manifest = layers_here.artifact.manifest
     assert manifest["peak_activation_bytes"] > 0
     assert manifest["weight_bytes"] > 0
     assert "lib.so" in manifest["files"]
@@ -224,10 +225,10 @@ def test_failure_leaves_the_old_artifact(copy: Path) -> None:
     assert [p.name for p in copy.parent.iterdir()] == ["copy"]
 
 
-def test_save_replaces_as_a_whole(everything: Compiled, copy: Path) -> None:
+def test_save_replaces_as_a_whole(layers_here: Compiled, copy: Path) -> None:
     (copy / "stale").write_text("old")
-    artifact = Artifact.load(everything.path)
+    artifact = Artifact.load(layers_here.path)
     artifact.save(copy)
     assert not (copy / "stale").exists()
     assert Artifact.load(copy).manifest == artifact.manifest
-    artifact.path = everything.path
+    artifact.path = layers_here.path

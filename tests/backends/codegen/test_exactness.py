@@ -26,14 +26,19 @@ def check_islands(compiled: Compiled, name: str) -> None:
         np.testing.assert_allclose(got[output], want, rtol=1e-5, atol=room, err_msg=output)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
-def test_every_network(everything: Compiled, name: str) -> None:
-    check(everything, name)
+@pytest.mark.parametrize("name", [*LAYERS])
+def test_layers(layers_here: Compiled, name: str) -> None:
+    check(layers_here, name)
 
 
 @pytest.mark.parametrize("name", [*OTHERS])
-def test_every_network_on_arm(everything_on_arm: Compiled, name: str) -> None:
-    check(everything_on_arm, name)
+def test_others(others: Compiled, name: str) -> None:
+    check(others, name)
+
+
+@pytest.mark.parametrize("name", [*OTHERS])
+def test_others_on_arm(others_on_arm: Compiled, name: str) -> None:
+    check(others_on_arm, name)
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
@@ -47,13 +52,13 @@ def test_layers_on_every_instruction_set(layers: Compiled, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ISLANDS])
-def test_float_islands(everything: Compiled, name: str) -> None:
-    check_islands(everything, name)
+def test_float_islands(islands: Compiled, name: str) -> None:
+    check_islands(islands, name)
 
 
 @pytest.mark.parametrize("name", [*ISLANDS])
-def test_float_islands_on_arm(everything_on_arm: Compiled, name: str) -> None:
-    check_islands(everything_on_arm, name)
+def test_float_islands_on_arm(islands_on_arm: Compiled, name: str) -> None:
+    check_islands(islands_on_arm, name)
 
 
 @pytest.mark.parametrize("name", [*ISLANDS])

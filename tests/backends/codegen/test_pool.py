@@ -1,7 +1,11 @@
 """Compilers that die, hang or complain become one error that names the node."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +53,72 @@ def test_files_in_the_current_folder_are_not_imported(
     monkeypatch.chdir(tmp_path)
     with Pool(1, 600.0) as pool, pytest.raises(BackendError, match="AttributeError"):
         pool.compile({"qc_0": Trap(str, "no kernel")}, {"kind": "llvm"}, lambda symbol: "conv1")
+
+
+def asked(pool: Pool, job: Callable[[], object]) -> object:
+    """What one of the pool's children makes of ``job``."""
+    return dict(pool.results({"job": job}))["job"]
+
+
+def test_processes_are_left_to_the_next_pool() -> None:
+    with Pool(1, lasting=True) as pool:
+        first = asked(pool, os.getpid)
+    with Pool(1, lasting=True) as pool:
+        assert asked(pool, os.getpid) == first
+        with Pool(1, lasting=True) as other:
+            assert asked(other, os.getpid) != first
+    with Pool(1) as pool:
+        assert asked(pool, os.getpid) != first
+
+
+def test_they_get_the_environment_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = partial(eval, "__import__('tempfile').gettempdir()")
+    with Pool(1, lasting=True) as pool:
+        first = asked(pool, os.getpid)
+        assert asked(pool, where) != str(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Pool(1, lasting=True) as pool:
+        assert asked(pool, os.getpid) == first
+        assert asked(pool, where) == str(tmp_path)
+
+
+def test_those_of_a_process_that_forked_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(1, lasting=True) as pool:
+        first = asked(pool, os.getpid)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        with Pool(1, lasting=True) as pool:
+            assert asked(pool, partial(eval, "__import__('os').getpid()")) != first
+
+
+def test_processes_that_are_busy_or_dead_are_not_left() -> None:
+    with Pool(2, 600.0, lasting=True) as pool:
+        jobs = {"forever": partial(exec, "while True: pass"), "pid": os.getpid}
+        answers = pool.results(jobs)
+        left = next(answers)[1]
+        answers.close()
+    with Pool(2, lasting=True) as pool:
+        died = asked(pool, partial(os._exit, 7))
+        assert isinstance(died, str)
+        assert "exit code 7" in died
+    with Pool(2, lasting=True) as pool:
+        assert asked(pool, os.getpid) != left
+
+
+def test_processes_end_with_the_program() -> None:
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "from qc.backends.codegen.pool import Pool\n"
+        "with Pool(1, lasting=True) as pool: print(dict(pool.results({'job': os.getpid}))['job'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
+    )
+    assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def test_torch_is_not_loaded() -> None:
+    with Pool(1, lasting=True) as pool:
+        code = "__import__('importlib.util').util.find_spec('torch')"
+        assert asked(pool, partial(eval, code)) is None

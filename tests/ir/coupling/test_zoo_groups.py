@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo_networks import ZOO, doubled, network, random_feed
+from zoo_networks import SIDES, ZOO, doubled, network, random_feed
 
 from qc.ir.actions import permute
 from qc.ir.coupling import Coupling
@@ -42,8 +42,6 @@ SLOW = {
     "vit_cifar10_outliers",
 }  # fmt: skip
 
-SIDE = {"mobilenet_v2_1.0_224_quant_deq": 96, "mobilenet_v1_0.5_160_quant_deq": 96}
-
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_groups(name: str) -> None:
@@ -66,7 +64,7 @@ def test_groups(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in EXPECTED if n not in SLOW])
 def test_every_group_alone(name: str) -> None:
-    graph = doubled(network(name), SIDE.get(name, 0))
+    graph = doubled(network(name), SIDES.get(name, 0))
     coupling, rng = Coupling(graph), np.random.default_rng(2)
     feed = random_feed(graph, rng)
     for group in coupling.deletable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo_networks import ZOO, doubled, network, random_feed
+from zoo_networks import SIDES, ZOO, doubled, network, random_feed
 
 from qc.ir.actions import rotate, scale
 from qc.ir.coupling import Action, Sites
@@ -76,7 +76,8 @@ def test_why_not(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n, found in EXPECTED.items() if any(map(any, found))])
 def test_every_site_alone(name: str) -> None:
-    graph, rng = doubled(network(name)), np.random.default_rng(2)
+    graph = doubled(network(name), SIDES.get(name, 0))
+    rng = np.random.default_rng(2)
     feed = random_feed(graph, rng)
     names = [v.name for node in graph.nodes for v in node.outputs if v.type.is_float]
     before = evaluate(graph, feed, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo_networks import ZOO, doubled, network, random_feed
+from zoo_networks import SIDES, ZOO, doubled, network, random_feed
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor
 from qc.ir.evaluate import evaluate
@@ -57,7 +57,7 @@ def check(name: str, solvers: str, wide: bool, split: bool = False) -> None:
     if split:
         assert SplitLayers().apply(graph, Context())["rewrites"] == 6
     executor = None if wide else OnnxRuntimeExecutor()
-    graph = doubled(graph) if wide else graph
+    graph = doubled(graph, SIDES.get(name, 0)) if wide else graph
     feeds = [random_feed(graph, rng) for _ in range(2 if wide else 4)]
     after, count = equalized(graph, solvers, Context(calibration=feeds, executor=executor))
     assert count >= 8

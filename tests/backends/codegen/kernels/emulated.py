@@ -68,7 +68,7 @@ class Program:
         self._path = folder / "kernels"
         zig = [sys.executable, "-m", "ziglang", "cc", "-static", "-target", "aarch64-linux-musl"]
         files = [str(source), *map(str, objects.values())]
-        subprocess.run([*zig, "-O1", "-w", "-o", str(self._path), *files, "-lm"], check=True)
+        subprocess.run([*zig, "-O1", "-s", "-w", "-o", str(self._path), *files, "-lm"], check=True)
 
     def call(
         self, cpu: str, name: str, operands: list[NDArray[np.generic]], lo: int, hi: int

@@ -82,6 +82,7 @@ def test_two_writers_do_not_tear_each_others_lines(tmp_path: Path) -> None:
     tests = Path(__file__).resolve().parents[3]
     code = (
         f"import sys; sys.path[:0] = [{str(tests)!r}, {str(Path(__file__).parent)!r}]\n"
+        "sys.modules['torch'] = None\n"  # TVM would import it, which takes seconds
         "import conftest, test_records as t\n"
         "from pathlib import Path\n"
         f"database = t.Database.open(Path({str(path)!r}))\n"
