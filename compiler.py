@@ -94,6 +94,8 @@ def compile_to(
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to measure: give --tune SECONDS with it")
+    if job.measured_on and measures:
+        raise DataError("--tune measures kernels here, --measured-on takes other times: give one")
     if job.tune is None and job.searcher != TEMPLATES:
         raise DataError("--searcher says how to tune: give --tune SECONDS with it")
     database = open_database(path)

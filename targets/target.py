@@ -1,6 +1,7 @@
 """One target: what a machine can do, checked when it is made from its TOML table."""
 
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -125,6 +126,8 @@ def from_table(name: str, table: Mapping[str, object], where: str = "") -> Targe
     given["features"] = frozenset(given["features"])  # type: ignore[call-overload]
     given["instructions"] = _instructions(given.get("instructions", {}), where)
     target = Target(name, **given)  # type: ignore[arg-type]
+    if target.arch and not re.fullmatch(r"sm_[0-9]+", target.arch):
+        raise TargetError(f'{where}: arch is sm_ and a number ("sm_86"), not {target.arch!r}')
     _check_features(target, where)
     return target
 

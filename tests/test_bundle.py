@@ -121,6 +121,9 @@ def test_bad_results_are_one_line_and_leave_the_database_alone(
         (changed(results, "e.json", runs=runs | {"zzz": "0 1;"}), "no program 'zzz'"),
         (changed(results, "f.json", programs=programs), "are damaged"),
         (changed(results, "g.json", qc=7), "are not of a bundle"),
+        (changed(results, "h.json", programs={"000": 5}), "are not of a bundle"),
+        (changed(results, "i.json", programs={"000": [5]}), "are not of a bundle"),
+        (changed(results, "j.json", programs=[]), "are not of a bundle"),
     ]
     for path, message in bad:
         assert cli.main(["tune", "--import", str(path), "--db", "bad.jsonl"]) == 2

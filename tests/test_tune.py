@@ -176,6 +176,10 @@ def test_broken_lines_are_said_and_kept(
         (("compile", "m.onnx", "-o", "o", "--tune", "-1"), "argument --tune: invalid"),
         (("tune", "m.onnx", "--searcher", "ansor"), "argument --searcher: invalid choice"),
         (("compile", "m.onnx", "-o", "o", *SCHEDULES), "--searcher says how to tune"),
+        (
+            ("compile", "m.onnx", "-o", "o", "--tune", "1", "--measured-on", "pi"),
+            "--measured-on takes other times: give one",
+        ),
         (("tune", "m.onnx", *SCHEDULES, "--device", "127.0.0.1:9"), "leave out --device"),
         (("tune", "m.onnx", *SCHEDULES, "--bundle", "b.tar"), "a bundle holds what templates"),
     ],

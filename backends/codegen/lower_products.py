@@ -72,7 +72,7 @@ def lower_conv(low: Lowering, node: Node) -> None:
 
 
 def lower_matmul(low: Lowering, node: Node) -> None:
-    """``QMatMul`` with constant weights; two activations go to the generic kernel."""
+    """``QMatMul`` with constant weights; of two activations the generic kernel, or the device's."""
     op = node.op
     assert isinstance(op, integer.QMatMul)
     b = node.operands[1]

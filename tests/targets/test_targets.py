@@ -96,6 +96,8 @@ def test_another_cpu_brings_its_own_features(tmp_path: Path) -> None:
         ('extends = "x86"\nlink = [1]', "link is a list of strings"),
         ('extends = "x86"\n[instructions]\nfoo = [1]', r"'foo' is \[m, n, k\]"),
         ('cpu = "haswell"', "'triple' is missing"),
+        ('extends = "cuda"\narch = "sm_90a"', "arch is sm_ and a number"),
+        ('extends = "cuda"\narch = "ampere"', "arch is sm_ and a number"),
         ('extends = "t.toml"', "extends itself"),
         ("extends = 3", "extends is the name of a target"),
         ("cpu = ", "not TOML"),

@@ -140,13 +140,14 @@ class Reader:
         last = last // 4 * 4 if self.matrices.beside else last
         return I.bind(self.b + tirx.min(number, i32(last)) * self.matrices.b.strides[-1])
 
-    def left(self, to: Expr, places: Sequence[int], begin: Expr, term: Expr) -> None:
+    def left(self, to: Expr, places: Sequence[int], begin: Expr, term: Expr, together: int) -> None:
         """Emit the load of adjacent words of a row of ``a``; terms beyond the last are zeros.
 
-        ``places``: where in the local array ``to``.
+        ``places``: where in the local array ``to``; ``together``: how many terms a step of the
+        reduction takes, those of other threads too.
         """
         self._load(to, places, 0, begin + term)
-        if self.matrices.depth % (4 * len(places)):
+        if self.matrices.depth % together:
             for i, place in enumerate(places):
                 store(to, self.kept(to[place], term + 4 * i), place)
 
@@ -169,8 +170,9 @@ class Reader:
 
     def _load(self, to: Expr, places: Sequence[int], operand: int, index: Expr) -> None:
         view = (self.matrices.a, self.matrices.b)[operand]
+        axis = -2 if operand and not self.matrices.beside else -1
         size = 4 * len(places)
-        load = aligned(f"qc_load{size}", _apart(view, size), f"x{operand}")
+        load = aligned(f"qc_load{size}", _apart(view, axis, size), f"x{operand}")
         do(load, *(at(to, place) for place in places), at(self.frame.ins[operand], index))
 
 
@@ -204,7 +206,7 @@ class Writer:
             with m.inside(row, column, self.tile):
                 every = [self._value(row, column + i, s) for i, s in enumerate(sums)]
                 words = [tirx.Cast("int32", v) for v in every]
-                name = aligned(f"qc_store{count}", _apart(m.out, count), "y0")
+                name = aligned(f"qc_store{count}", _apart(m.out, -1, count), "y0")
                 do(name, at(self.frame.outs[0], self._place(row, column)), *words)
             return
         for i, own in enumerate(sums):
@@ -221,11 +223,11 @@ class Writer:
         return self.base + row * down + column * right
 
 
-def _apart(view: Strided, size: int) -> int:
-    """What all that lies apart in a view lies apart a multiple of, up to ``size``."""
-    return gcd(
-        size, *(s for s, d in zip(view.strides, view.shape, strict=True) if d > 1 and s != 1)
-    )
+def _apart(view: Strided, axis: int, size: int) -> int:
+    """What all that lies apart in a view, but along ``axis``, is a multiple of, up to ``size``."""
+    axes = [*zip(view.strides, view.shape, strict=True)]
+    del axes[axis]
+    return gcd(size, *(stride for stride, count in axes if count > 1))
 
 
 def _lower(words: Expr, places: Sequence[int]) -> None:

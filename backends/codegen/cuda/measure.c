@@ -85,19 +85,25 @@ static int upload(void) {
   return 0;
 }
 
+/* A fault of this machine, for which no kernel is blamed. */
+static int fail_here(const char *what) {
+  shared->current = -1;
+  return fail(what, "on this machine for a kernel");
+}
+
 /* What NVRTC makes of a kernel, which is kept for the next process. */
 static int translated(int k, char **image) {
   size_t size = 0;
   rewind(images[k]);
   if (fread(&size, sizeof size, 1, images[k]) == 1) {
     *image = malloc(size);
-    return *image && fread(*image, 1, size, images[k]) == size ? 0 : fail("no memory", "for a kernel");
+    return *image && fread(*image, 1, size, images[k]) == size ? 0 : fail_here("no memory");
   }
   if (compile(qc_text[k], qc_arch, image, &size)) return 1;
   rewind(images[k]);
   if (fwrite(&size, sizeof size, 1, images[k]) != 1 || fwrite(*image, 1, size, images[k]) != size ||
       fflush(images[k]))
-    return fail("no space", "for a kernel");
+    return fail_here("no space");
   return 0;
 }
 
@@ -154,7 +160,7 @@ static size_t differing(int k, const unsigned char *got) {
 static int verify(int k) {
   char text[64];
   unsigned char *got = malloc(qc_size[k]);
-  if (!got) return fail("no memory", "for a result");
+  if (!got) return fail_here("no memory");
   TRY(clear(result, qc_fill, qc_size[k]), "cannot clear memory");
   if (launch(k)) return 1;
   TRY(wait(stream), "it failed");
@@ -231,7 +237,10 @@ static int survives(int (*work)(const int *, int, int, int), const int *kernels,
     if (code) memcpy(shared->why, message, sizeof message);
     _exit(code);
   }
-  if (child < 0 || waitpid(child, &status, 0) != child) return 0;
+  if (child < 0 || waitpid(child, &status, 0) != child) {
+    snprintf(shared->why, sizeof shared->why, "no process for a kernel");
+    return 0;
+  }
   if (WIFEXITED(status) && !WEXITSTATUS(status)) return 1;
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
     snprintf(shared->why, sizeof shared->why, "took more than %d s", shared->limit);
@@ -245,7 +254,7 @@ static int blame(void) {
   if (shared->current < 0) return fprintf(stderr, "%s\n", shared->why), 1;
   printf("! %d ", shared->current);
   for (char *c = shared->why; *c; c++) /* one line, without what a script or JSON makes something of */
-    putchar((unsigned char)*c < ' ' || strchr("\"\\;", *c) ? ' ' : *c);
+    putchar(*c < ' ' || *c > '~' || strchr("\"\\;", *c) ? ' ' : *c);
   putchar('\n');
   return 0;
 }

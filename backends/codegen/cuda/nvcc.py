@@ -4,13 +4,14 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ....ir.errors import BackendError
 
 SECONDS = 900
 FLAGS = ("-cubin", "-std=c++17", "--fmad=false", "-O3")
-"""As launch.c has NVRTC compile: no multiplication may be joined with an addition."""
+"""As driver.c has NVRTC compile: no multiplication may be joined with an addition."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def check(source: str, arch: str, folder: Path) -> Checked:
     return Checked((folder / "network.cubin").read_bytes(), f"compiled by nvcc {release(command)}")
 
 
+@cache
 def release(command: str) -> str:
     """The version, as nvcc tells it."""
     told = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)

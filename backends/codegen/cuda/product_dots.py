@@ -74,7 +74,7 @@ def _accumulate(
         term = I.bind(step * 4)
         codes, weights = array(tile.rows, "int32"), array(COLUMNS, "int32")
         for r, begin in enumerate(rows):
-            reader.left(codes, (r,), begin, term)
+            reader.left(codes, (r,), begin, term, 4)
         if m.beside:
             reader.beside(weights, 0, columns[0], term)
         else:

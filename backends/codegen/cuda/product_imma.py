@@ -180,7 +180,7 @@ class _Warp:
         codes, weights = array(4 * tile.rows, "int32"), array(2 * tile.columns, "int32")
         for i, begin in enumerate(rows):
             low = 4 * (i // 2) + i % 2
-            reader.left(codes, (low, low + 2), begin, term)
+            reader.left(codes, (low, low + 2), begin, term, DEPTH)
         for j, begin in enumerate(columns):
             if m.beside:
                 self._beside(reader, weights, 2 * _BESIDE * j, begin, term)

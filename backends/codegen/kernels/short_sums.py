@@ -21,6 +21,9 @@ _CHUNK = 64
 
 _SAMPLE = 8
 
+_GOLDEN = 0.6180339887498949
+"""Multiples of it fill an interval evenly, with no period in common with how chunks lie."""
+
 Words = NDArray[np.int16]
 Indices = NDArray[np.intp]
 
@@ -57,9 +60,9 @@ def divide(blocks: NDArray[np.generic], depth: int) -> Groups:
 
 
 def visits(blocks: NDArray[np.generic], depth: int) -> float:
-    """Visits of a step by ``divide``, in the mean over some chunks."""
+    """Visits of a step by ``divide``, in the mean over some chunks of all places."""
     chunks = _chunks(blocks)
-    some = chunks[:: -(-len(chunks) // _SAMPLE)]
+    some = chunks[np.unique((np.arange(_SAMPLE) * _GOLDEN % 1 * len(chunks)).astype(np.intp))]
     found = depth * len(_Division(some, depth).rows) * len(chunks) / len(some)
     return float(found / (len(blocks) * blocks.shape[1]))
 

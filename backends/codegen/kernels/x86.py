@@ -18,11 +18,7 @@ _PACK_BYTES = {
     8: "llvm.x86.avx2.packuswb",
     4: "llvm.x86.sse2.packuswb.128",
 }
-_MULTIPLY_BYTES = {
-    16: "llvm.x86.avx512.pmaddubs.w.512",
-    8: "llvm.x86.avx2.pmadd.ub.sw",
-    4: "llvm.x86.ssse3.pmadd.ub.sw.128",
-}
+_MULTIPLY_BYTES = {8: "llvm.x86.avx2.pmadd.ub.sw"}
 _MULTIPLY_PAIRS = {
     16: "llvm.x86.avx512.pmaddw.d.512",
     8: "llvm.x86.avx2.pmadd.wd",

@@ -1,8 +1,9 @@
 """Tuning a machine that no network reaches: built kernels go there as a file, times come back.
 
-A bundle is a tar of programs without shared libraries, one for each workload, with a shell script
-that runs them.  What it writes holds everything that the records need.  For CUDA the programs hold
-source, machine code where nvcc was here, operands, and the results that kernels must give.
+A bundle is a tar of programs, one for each workload, with a shell script that runs them.  What it
+writes holds everything that the records need.  The programs need no shared libraries; those for
+CUDA need a glibc no older than this machine's, and hold source, machine code where nvcc was here,
+operands, and the results that kernels must give.
 """
 
 import io
@@ -140,8 +141,11 @@ def read_results(path: Path, database: Database) -> Imported:
         if bundle["qc"] != FORMAT:
             raise ValueError(f"format {bundle['qc']!r}")
         setting = Setting.parse(bundle["setting"])
-        programs: dict[str, list[dict[str, Any]]] = dict(bundle["programs"])
-    except (KeyError, TypeError, ValueError) as error:
+        programs: dict[str, list[dict[str, Any]]] = {
+            str(name): [dict(kernel) for kernel in kernels]
+            for name, kernels in bundle["programs"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"results {str(path)!r} are not of a bundle of qc tune --bundle: {error!r}"
         ) from error

@@ -15,7 +15,7 @@ else
 fi
 device=$(printf '%s' "$model" | tr -d '"\\\n')
 total=$(ls "$here/programs" | wc -l)
-number=0
+number=0 measured=0
 {
     printf '{"device": "%s",\n "runs": {' "$device"
     separator=
@@ -23,11 +23,21 @@ number=0
         number=$((number + 1))
         printf 'group %s of %s\n' "$number" "$total" >&2
         ${QC_RUN:-} "$program" 20 10 > "$out.group"
-        [ $? -eq 4 ] && continue # it is the device: nothing is known of the kernels
+        if [ $? -eq 4 ]; then # it is the device: nothing is known of the kernels
+            printf 'group %s is left out\n' "$number" >&2
+            continue
+        fi
         printf '%s\n  "%s": "%s"' "$separator" "${program##*/}" "$(tr '\n' ';' < "$out.group")"
-        separator=,
+        separator=, measured=$((measured + 1))
     done
     printf '},\n "bundle": '
     cat "$here/bundle.json"
     printf '}\n'
-} > "$out.part" && rm -f "$out.group" && mv "$out.part" "$out" && printf 'written to %s\n' "$out" >&2
+} > "$out.part" || exit 1
+rm -f "$out.group"
+if [ "$measured" -eq 0 ]; then
+    rm -f "$out.part"
+    printf 'nothing could be measured on this machine; %s is not written\n' "$out" >&2
+    exit 1
+fi
+mv "$out.part" "$out" && printf 'written to %s\n' "$out" >&2

@@ -115,7 +115,9 @@ class Local:
         try:
             out, said = process.communicate(timeout=self.limit)
             if process.returncode == LOST:
-                raise BackendError(f"kernels cannot be timed: {said.decode().strip()}")
+                raise BackendError(
+                    f"kernels cannot be timed: {said.decode(errors='replace').strip()}"
+                )
             death = _death(process.returncode)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -125,7 +127,7 @@ class Local:
             process.kill()
             process.wait()
             raise
-        return parse(out.decode().split("\n")[:-1], death)
+        return parse(out.decode(errors="replace").split("\n")[:-1], death)
 
 
 def time_all(kernels: Sequence[int], run: Run) -> dict[int, Timing]:

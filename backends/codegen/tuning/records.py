@@ -146,17 +146,22 @@ def _table(line: str, kind: type[Record] | type[Decision]) -> dict[str, Any]:
     return table
 
 
+_QUARTER = 4
+"""In the sixteenths in which ``visits`` are counted."""
+
+
 def describe(workload: ConvWorkload) -> str:
     """A workload as canonical JSON, without the numbers that no time depends on.
 
-    Zero points, bounds and the multipliers of residuals are left out.
+    Zero points, bounds and the multipliers of residuals are left out; visits count by quarters, so
+    that layers of one shape are mostly one workload, whatever their weights.
     """
     e = workload.epilogue
     if isinstance(e, FloatEpilogue):
         after = "float"
     else:
         after = e.dtype + ("+residual" if e.residual else "") + ("+table" if e.table else "")
-    visits = {"visits": workload.visits} if workload.visits else {}
+    visits = {"visits": [round(v / _QUARTER) for v in workload.visits]} if workload.visits else {}
     return _text(
         visits
         | {
@@ -284,7 +289,7 @@ class Database:
         return measurer if measurer in names else (names or [""])[-1]
 
     def measurers(self, setting: Setting) -> list[str]:
-        """All who measured kernels, in the order of their last record."""
+        """All who measured kernels."""
         every = [r for found in self.records.values() for r in found if r.setting == setting]
         return list(dict.fromkeys(r.measurer for r in every if r.seconds is not None))
 

@@ -19,7 +19,10 @@ from qc.ir.graph import Value
 from qc.ir.ops import integer, shape
 from qc.targets import load
 
-SHAPES = [(5, 8, 6), (17, 33, 19), (16, 32, 8), (40, 64, 70), (1, 7, 4), (33, 130, 64), (9, 65, 33)]
+SHAPES = [
+    (5, 8, 6), (17, 33, 19), (16, 32, 8), (40, 64, 70), (1, 7, 4), (33, 130, 64), (9, 65, 33),
+    (16, 8, 8), (16, 40, 8), (17, 48, 19), (16, 1, 8),
+]  # fmt: skip
 ZEROS = [(120, 119), (0, 128), (0, 120), (7, 128)]
 RESIDUAL = integer.Residual(150, 8, -100 * 100)
 EPILOGUES = [

@@ -114,3 +114,11 @@ def test_visits_are_about_those_of_all_groups(steps: int) -> None:
     weights = bell(40, steps, 30)
     found = 2 * len(divide(weights, 2).steps) / (40 * steps)
     assert visits(weights, 2) == pytest.approx(found, rel=0.05)
+
+
+def test_visits_are_counted_in_all_places() -> None:
+    """Chunks of all blocks at the same place would tell nothing of the others."""
+    weights = bell(64, 128, 60)
+    weights[:, :64] //= 64
+    found = 2 * len(divide(weights, 2).steps) / (64 * 128)
+    assert visits(weights, 2) == pytest.approx(found, rel=0.1)
