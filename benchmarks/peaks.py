@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import setting
 
-from qc import peers
 from qc.backends.codegen.link import compiler, run_compiler
+from qc.scoring import peers
 from qc.targets import load
 
 _SOURCE = Path(__file__).parent / "peak.c"

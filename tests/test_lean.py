@@ -69,7 +69,8 @@ def test_outside_of_it_nothing_is_changed() -> None:
 def test_a_command_does_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
     monkeypatch.setattr(
-        "qc.commands.do_targets", lambda _: found.append(type(sys.meta_path[0]).__name__) or 0
+        "qc.console.commands.do_targets",
+        lambda _: found.append(type(sys.meta_path[0]).__name__) or 0,
     )
     assert cli.main(["targets"]) == 0
     assert found == ["_Finder"]

@@ -8,7 +8,13 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from qc.backends.codegen.kernels import DepthwiseWorkload, Epilogue, Residual, View
+from qc.backends.codegen.kernels import (
+    ConvWorkload,
+    DepthwiseWorkload,
+    Epilogue,
+    Residual,
+    View,
+)
 from qc.backends.codegen.kernels.arm import depthwise_sdot, depthwise_usdot
 from qc.backends.codegen.kernels.depthwise import Depthwise
 from qc.backends.codegen.kernels.depthwise_columns import DepthwiseColumns
@@ -151,4 +157,4 @@ def test_instructions(isa: str, wanted: list[str], unwanted: list[str], assembly
 
 def test_workload_is_a_conv_workload() -> None:
     names = [field.name for field in fields(DepthwiseWorkload)]
-    assert names == ["x", "y", "kernel", "strides", "dilations", "epilogue", "residual"]
+    assert names == [field.name for field in fields(ConvWorkload)]
