@@ -94,7 +94,7 @@ def compile_to(
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to measure: give --tune SECONDS with it")
-    if job.measured_on and measures:
+    if job.measured_on and job.tune is not None:
         raise DataError("--tune measures kernels here, --measured-on takes other times: give one")
     if job.tune is None and job.searcher != TEMPLATES:
         raise DataError("--searcher says how to tune: give --tune SECONDS with it")

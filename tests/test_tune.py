@@ -22,6 +22,7 @@ from qc.tuning import SEARCHERS, database_path, workloads_of
 from .searches import searching
 from .small_model import write_data, write_model
 
+LATENCY = ("--recipe", "prune-int8", "--set", "prune-channels.latency=0.75")
 SCHEDULES = ("--searcher", "metaschedule")
 INTEGERS = "choose-precision.measured"
 """What is measured may prefer float; tests of kernels want integers."""
@@ -180,6 +181,7 @@ def test_broken_lines_are_said_and_kept(
             ("compile", "m.onnx", "-o", "o", "--tune", "1", "--measured-on", "pi"),
             "--measured-on takes other times: give one",
         ),
+        (("compile", "m.onnx", "-o", "o", *LATENCY, "--measured-on", "pi"), "'pi' is nobody"),
         (("tune", "m.onnx", *SCHEDULES, "--device", "127.0.0.1:9"), "leave out --device"),
         (("tune", "m.onnx", *SCHEDULES, "--bundle", "b.tar"), "a bundle holds what templates"),
     ],
