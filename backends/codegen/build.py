@@ -26,6 +26,7 @@ from .link import declare_ports, link, link_program, tiles
 from .pool import Pool
 from .program import Emitted, Program
 from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
+from .shares import shares_of
 
 if TYPE_CHECKING:
     from .template import Choose
@@ -71,7 +72,7 @@ class Part:
 
     def functions(self, extents: Mapping[str, int]) -> dict[str, RunnerKernel]:
         """The graph's functions by symbol; the first graph has one with tensors, for TVM's API."""
-        runner = Runner(self.program, self.ports, extents)
+        runner = Runner(self.program, self.ports, extents, shares_of(self.program, extents))
         names = [RUN + self.suffix, MAIN_PARALLEL + self.suffix, *([] if self.suffix else [MAIN])]
         return {name: RunnerKernel(runner, name) for name in names}
 

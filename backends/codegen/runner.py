@@ -2,12 +2,13 @@
 
 ``qc_run(inputs..., outputs..., workspace)`` takes plain pointers and checks nothing.
 ``main(inputs..., outputs..., workspace)`` takes tensors, checks them as TVM does, and calls it.
-``main_parallel(inputs..., outputs..., workspace, threads)`` runs on TVM's thread pool: each kernel
-works on a range of independent iterations, which is cut into as many parts as there are threads.
+``main_parallel(inputs..., outputs..., workspace, threads)`` wakes TVM's thread pool once.  The
+independent iterations of a kernel are cut into as many parts as there are threads, which wait for
+each other where one needs what another wrote; what is too short for that the first does alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from tvm.script.ir_builder import tirx as I
 from .buffer import FIXED, Storage
 from .program import Call, Pointer, Program
 from .regions import Tree, nested
+from .shares import Shares
 
 RUN = "qc_run"
 MAIN = "main"
@@ -34,17 +36,22 @@ class Port:
 
 
 class Runner:
-    """Emits the two functions for a placed program whose kernels' extents are known."""
+    """Emits the functions for a placed program whose kernels' extents are known.
+
+    ``shares``: what threads do each; without it the first does all.
+    """
 
     def __init__(
         self,
         program: Program,
         ports: Sequence[Port],
         extents: Mapping[str, int],
+        shares: Shares | None = None,
     ) -> None:
         self.program = program
         self.ports = ports
         self.extents = extents
+        self.shares = shares
 
     def run(self, parallel: bool, name: str = "") -> Any:
         """The calls of all kernels: plain for one thread, or packed with the number of threads.
@@ -59,8 +66,10 @@ class Runner:
             constants = _memory("qc_constants", len(held.data))
             unpacked = _memory("qc_unpacked", held.room) if held.packed else constants
             calls = self.program.calls
-            frame = _Frame(buffers, constants, unpacked, threads)
-            self._stretch(nested(self.program.regions, len(calls)), frame)
+            shares = self.shares if parallel else None
+            frame = _Frame(buffers, constants, unpacked, threads, shares)
+            with _pragma("launch_point") if shares else nullcontext():
+                self._stretch(nested(self.program.regions, len(calls)), frame)
         return builder.get()
 
     def main(self) -> Any:
@@ -105,24 +114,37 @@ class Runner:
             return
         address = self._pointer(condition, frame)
         flag = I.decl_buffer((1,), "uint8", data=address)
+        if frame.shares:  # all threads have looked before one of them may write there again
+            seen = I.alloc_buffer((1,), "uint8", scope="local")
+            with _pragma("barrier_when_finish"):
+                I.buffer_store(seen, flag[0], [0])
+            flag = seen
         holds = tirx.Not(flag[0].equal(tirx.const(0, "uint8")))
         with I.If(holds if tree.region.when else tirx.Not(holds)), I.Then():
             self._stretch(tree, frame)
 
     def _calls(self, first: int, last: int, frame: "_Frame") -> None:
-        for call in self.program.calls[first:last]:
-            self._call(call, frame)
+        for i in range(first, last):
+            call, shares = self.program.calls[i], frame.shares
+            if shares is None:
+                self._call(call, frame, _i32(0), _i32(1))
+                continue
+            with (
+                _pragma("barrier_when_finish") if shares.wait[i] else nullcontext(),
+                I.parallel(0, frame.threads) as part,
+            ):
+                if shares.split[i]:
+                    self._call(call, frame, part, frame.threads)
+                else:
+                    with I.If(part.equal(_i32(0))), I.Then():
+                        self._call(call, frame, _i32(0), _i32(1))
 
-    def _call(self, call: Call, frame: "_Frame") -> None:
+    def _call(self, call: Call, frame: "_Frame", part: Any, parts: Any) -> None:
+        """One of ``parts`` parts of a call."""
         pointers = [self._pointer(p, frame) for p in call.pointers]
-        extent, threads = self.extents[call.symbol], frame.threads
-        if threads is None or extent < 2:
-            I.evaluate(I.call_extern("int32", call.symbol, *pointers, _i32(0), _i32(extent)))
-            return
-        with I.parallel(0, threads) as part:
-            lo = tirx.truncdiv(part * extent, threads)
-            hi = tirx.truncdiv((part + 1) * extent, threads)
-            I.evaluate(I.call_extern("int32", call.symbol, *pointers, lo, hi))
+        extent = self.extents[call.symbol]
+        lo, hi = (tirx.truncdiv(i * extent, parts) for i in (part, part + 1))
+        I.evaluate(I.call_extern("int32", call.symbol, *pointers, lo, hi))
 
     def _pointer(self, pointer: Pointer, frame: "_Frame") -> Any:
         kind, offset = pointer.buffer.storage, pointer.offset
@@ -142,12 +164,13 @@ class Runner:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What calls are written with: the memory, the number of threads, the loop's variable."""
+    """What calls are written with: the memory, the threads, their shares, the loop's variable."""
 
     buffers: list[Any]
     constants: Any
     unpacked: Any
     threads: Any
+    shares: Shares | None
     trip: Any = None
 
 
@@ -162,6 +185,11 @@ def _address(buffer: Any, offset: int = 0) -> Any:
     if not offset:
         return buffer.data
     return I.handle_add_byte_offset(buffer.data, _i32(offset))
+
+
+def _pragma(name: str) -> Any:
+    """What TVM's code generator for threads calls ``pragma_parallel_...``."""
+    return I.attr(_i32(0), f"pragma_parallel_{name}", _i32(1))
 
 
 @contextmanager

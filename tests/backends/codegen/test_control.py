@@ -10,6 +10,8 @@ import pytest
 from compiled import compile_all
 from networks import Net
 
+from qc.backends.codegen import shares
+from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.backends.codegen.lower import lower
 from qc.backends.codegen.regions import Region, held, nested, times, unrolled
@@ -191,6 +193,21 @@ def test_the_values_of_the_reference(target: str, tmp_path: Path) -> None:
             for key in names:
                 want = made.want[key]
                 np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("alone", [-1.0, 3e-8])
+def test_threads_that_share_calls_give_the_same(
+    alone: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All calls split, or the longer ones: each thread goes around loops, looks at conditions."""
+    monkeypatch.setattr(shares, "ALONE", alone)
+    monkeypatch.setattr(shares, "WAKE", -1.0)
+    made = compile_all("x86", {**COUNTED, **DATA_DECIDE}, tmp_path / "out")
+    together = Artifact.load(made.path, threads=2)
+    want = made.artifact.run(made.feed)
+    for _ in range(50):
+        for name, got in together.run(made.feed).items():
+            np.testing.assert_array_equal(got, want[name], err_msg=name)
 
 
 def refusal(network: Callable[[Net], None], target: str, path: Path) -> str:
