@@ -36,7 +36,7 @@ def shares_of(program: Program, extents: Mapping[str, int]) -> Shares | None:
         <= WAKE
     ):
         return None
-    # What comes next is known at run time only: every thread looks at conditions, goes around loops.
+    # What comes next is known at run time only: all threads look at conditions and go around loops.
     edges = {i for r in program.regions for i in (r.first - 1, r.last - 1)}
     wait = [i in edges or any(split[i : i + 2]) for i in range(len(symbols))]
     if not any(r.trips > 1 and r.last == len(symbols) for r in program.regions):

@@ -31,7 +31,8 @@ _CALL = 60.0
 def estimate(program: Program) -> dict[str, float]:
     """Seconds of one call by symbol: templates by their own estimates, others by their bytes."""
     found: dict[str, float] = {}
-    for symbol, kernel in program.kernels.items():
+    for symbol in dict.fromkeys(call.symbol for call in program.calls):
+        kernel = program.kernels[symbol]  # which may hold another program's, too
         if isinstance(kernel, TemplateKernel):
             touched, cycles = sum(o.bytes for o in operands_of(kernel)), kernel.cost
         else:
