@@ -11,6 +11,7 @@ from ...ir.ops.integer import QMul, QSum, QTable
 from ...ir.ops.quantize import Dequantize, Quantize
 from .layout import Strided
 from .loops import Expr, Frame, merge, nest
+from .pixels import are_pixels, emit_pixels
 
 Formula = Callable[[Frame, list[Expr]], Expr]
 """From the frame and the operands' indices to the element of the result."""
@@ -28,6 +29,8 @@ def emit_pointwise(
     read = ins if mapped < 0 else ins[:mapped]
     strides = [x.broadcast(out.shape).strides for x in read]
     loops = merge(out.shape, [*strides, out.strides])
+    if are_pixels(loops, frame):
+        return emit_pixels(frame, loops, lambda at: formula(frame, at))
     with nest(loops, frame) as (indices, extent):
         frame.store(formula(frame, indices[:-1]), indices[-1])
     return extent
