@@ -22,15 +22,15 @@ from .conv import (
     Tile,
     Tiling,
     collapse,
-    emit_tiles,
     in_both_orders,
     pack_blocks,
     runs_of,
 )
-from .finish import Strip, finish
+from .finish import Strip
 from .isa import Expr, local, splat
-from .operands import Operands, Signature, build
+from .operands import Operands
 from .short_sums import Groups, divide, visits
+from .tiles import strip_of, tiled
 from .x86 import X86
 
 _ISA = X86(8)
@@ -109,17 +109,12 @@ class ShortConv:
     def prim_func(self, workload: ConvWorkload, knobs: ShortKnobs, name: str) -> Any:
         """The kernel ``name``."""
         workload = collapse(workload)
-        epilogue = workload.epilogue
-        size = self.sample(workload, knobs).nbytes
-        signature = Signature(workload.x, workload.y, epilogue, workload.residual, size, "int8")
 
-        def body(operands: Operands) -> None:
-            def tile_body(tile: Tile) -> None:
-                finish(_emit_tile(workload, knobs, operands, tile), _ISA, epilogue, operands)
+        def sums(operands: Operands, tile: Tile) -> list[Strip]:
+            return _emit_tile(workload, knobs, operands, tile)
 
-            emit_tiles(_tiling(workload, knobs), operands, tile_body)
-
-        return build(name, signature, body)
+        weights = self.sample(workload, knobs).nbytes, "int8"
+        return tiled(name, _tiling(workload, knobs), _ISA, weights, sums)
 
 
 def _visits(workload: ConvWorkload, depth: int) -> float:
@@ -201,7 +196,7 @@ def _emit_tile(
         for i in range(knobs.pixels):
             codes = [_broadcast(operands.x, place + i * step) for place in places]
             I.buffer_store(acc, acc[i] + _dot(codes, factors), [i])
-    return [_strip(workload, acc, i, tile) for i in range(knobs.pixels)]
+    return [strip_of(workload, tile, i, [acc[i]]) for i in range(knobs.pixels)]
 
 
 def _int32(operands: Operands, at: Expr) -> Expr:
@@ -219,11 +214,3 @@ def _dot(codes: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
     """The sum of all products in every lane; that of a pair of all visits fits 16 bits."""
     pairs = [_ISA.multiply_bytes(c, w) for c, w in zip(codes, weights, strict=True)]
     return _ISA.multiply_pairs(reduce(add, pairs), splat(1, "int16", 2 * _LANES))
-
-
-def _strip(workload: ConvWorkload, acc: Expr, pixel: int, tile: Tile) -> Strip:
-    residual = None
-    if workload.residual is not None:
-        residual = tile.residual + pixel * workload.residual.pixel_stride
-    y = tile.y + pixel * workload.y.pixel_stride
-    return Strip((acc[pixel],), tile.channel, y, residual)

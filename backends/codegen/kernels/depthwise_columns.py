@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.script.ir_builder import tirx as I
 
-from .conv import ConvWorkload, Tile, Tiling, emit_tiles
+from .conv import ConvWorkload, Tile, Tiling
 from .depthwise_plan import DepthwiseKnobs
-from .epilogue import Epilogue
-from .finish import Strip, finish
+from .finish import Strip
 from .isa import Expr, local, shuffle
 from .neon import Neon
-from .operands import Operands, Signature, build
+from .operands import Operands
+from .tiles import strip_of, tiled
 
 _NEON = Neon()
 _BLOCK = 16
@@ -62,19 +62,12 @@ class DepthwiseColumns:
 
     def prim_func(self, workload: ConvWorkload, knobs: DepthwiseKnobs, name: str) -> Any:
         """The kernel ``name``."""
-        epilogue, (height, width) = workload.epilogue, workload.kernel
-        assert isinstance(epilogue, Epilogue)
-        size = workload.y.channels * height * width
-        signature = Signature(workload.x, workload.y, epilogue, workload.residual, size, "int16")
 
-        def body(operands: Operands) -> None:
-            def tile_body(tile: Tile) -> None:
-                strips = _emit_tile(workload, knobs.pixels, operands, tile)
-                finish(strips, self.isa, epilogue, operands)
+        def sums(operands: Operands, tile: Tile) -> list[Strip]:
+            return _emit_tile(workload, knobs.pixels, operands, tile)
 
-            emit_tiles(_tiling(workload, knobs), operands, tile_body)
-
-        return build(name, signature, body)
+        (height, width), tiling = workload.kernel, _tiling(workload, knobs)
+        return tiled(name, tiling, self.isa, (workload.y.channels * height * width, "int16"), sums)
 
 
 def _tiling(workload: ConvWorkload, knobs: DepthwiseKnobs) -> Tiling:
@@ -105,7 +98,7 @@ def _emit_tile(workload: ConvWorkload, pixels: int, operands: Operands, tile: Ti
                 for h in range(_HALVES):
                     at = p * _HALVES + h
                     I.buffer_store(acc, acc[at] + codes[h] * taps[t][h], [at])
-    return [_strip(workload, acc, p, tile) for p in range(pixels)]
+    return [strip_of(workload, tile, p, _channels(acc, p)) for p in range(pixels)]
 
 
 def readers(column: int, pixels: int, right: int, width: int, apart: int) -> list[tuple[int, int]]:
@@ -122,10 +115,7 @@ def _halves(buffer: Expr, index: Expr, dtype: str) -> list[Expr]:
     ]
 
 
-def _strip(workload: ConvWorkload, acc: Expr, pixel: int, tile: Tile) -> Strip:
-    residual = None
-    if workload.residual is not None:
-        residual = tile.residual + pixel * workload.residual.pixel_stride
+def _channels(acc: Expr, pixel: int) -> list[Expr]:
+    """The sums of one pixel, four channels a vector."""
     halves = [I.bind(acc[pixel * _HALVES + h]) for h in range(_HALVES)]
-    vectors = tuple(shuffle([v], range(at, at + 4)) for v in halves for at in (0, 4))
-    return Strip(vectors, tile.channel, tile.y + pixel * workload.y.pixel_stride, residual)
+    return [shuffle([v], range(at, at + 4)) for v in halves for at in (0, 4)]

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as I
 
-from .conv import ConvWorkload, Tile, Tiling, emit_tiles
+from .conv import ConvWorkload, Tile, Tiling
 from .depthwise_columns import readers
-from .epilogue import FloatEpilogue
-from .finish import Strip, finish
+from .finish import Strip
 from .isa import Expr, Isa, call, local
-from .operands import Operands, Signature, build
+from .operands import Operands
+from .tiles import strip_of, tiled
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,13 @@ class DepthwiseFloat:
 
     def prim_func(self, workload: ConvWorkload, knobs: FloatColumnsKnobs, name: str) -> Any:
         """The kernel ``name``."""
-        epilogue, (height, width) = workload.epilogue, workload.kernel
-        assert isinstance(epilogue, FloatEpilogue)
-        size = workload.y.channels * height * width
-        signature = Signature(workload.x, workload.y, epilogue, None, size, "float32")
 
-        def body(operands: Operands) -> None:
-            def tile_body(tile: Tile) -> None:
-                strips = self._emit_tile(workload, knobs.pixels, operands, tile)
-                finish(strips, self.isa, epilogue, operands)
+        def sums(operands: Operands, tile: Tile) -> list[Strip]:
+            return self._emit_tile(workload, knobs.pixels, operands, tile)
 
-            emit_tiles(self._tiling(workload, knobs), operands, tile_body)
-
-        return build(name, signature, body)
+        (height, width), tiling = workload.kernel, self._tiling(workload, knobs)
+        weights = workload.y.channels * height * width, "float32"
+        return tiled(name, tiling, self.isa, weights, sums)
 
     def _tiling(self, workload: ConvWorkload, knobs: FloatColumnsKnobs) -> Tiling:
         return Tiling(workload, knobs.pixels, knobs.vectors * self.isa.lanes)
@@ -124,11 +118,6 @@ class DepthwiseFloat:
                         total = call(dtype, "llvm.fma", values[v], taps[t][v], acc[at])
                         I.buffer_store(acc, total, [at])
         return [
-            Strip(
-                tuple(acc[p * vectors + v] for v in range(vectors)),
-                tile.channel,
-                tile.y + p * workload.y.pixel_stride,
-                None,
-            )
+            strip_of(workload, tile, p, [acc[p * vectors + v] for v in range(vectors)])
             for p in range(pixels)
         ]

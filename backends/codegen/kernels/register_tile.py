@@ -19,15 +19,15 @@ from .conv import (
     Tile,
     Tiling,
     collapse,
-    emit_tiles,
     in_both_orders,
     pack_blocks,
     reduction,
     runs_of,
 )
-from .finish import Strip, finish
+from .finish import Strip
 from .isa import Expr, Isa, local
-from .operands import Operands, Signature, build
+from .operands import Operands
+from .tiles import strip_of, tiled
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,13 @@ class RegisterConv:
     def prim_func(self, workload: ConvWorkload, knobs: RegisterKnobs, name: str) -> Any:
         """The kernel ``name``."""
         workload, dot = collapse(workload), self.dot
-        epilogue = workload.epilogue
+
+        def sums(operands: Operands, tile: Tile) -> list[Strip]:
+            return _emit_tile(workload, knobs.pixels, dot, operands, tile)
+
         size = workload.y.channels * runs_of(workload).total(dot.size) * dot.size
-        signature = Signature(
-            workload.x, workload.y, epilogue, workload.residual, size, dot.weights_dtype
-        )
-
-        def body(operands: Operands) -> None:
-            def tile_body(tile: Tile) -> None:
-                strips = _emit_tile(workload, knobs.pixels, dot, operands, tile)
-                finish(strips, dot.isa, epilogue, operands)
-
-            emit_tiles(self._tiling(workload, knobs), operands, tile_body)
-
-        return build(name, signature, body)
+        weights = size, dot.weights_dtype
+        return tiled(name, self._tiling(workload, knobs), dot.isa, weights, sums)
 
     def _tiling(self, workload: ConvWorkload, knobs: RegisterKnobs) -> Tiling:
         channels = knobs.vectors * self.dot.isa.lanes
@@ -170,7 +163,10 @@ def _emit_tile(
                 at = i * vectors + j
                 for part, pixel in parts:
                     I.buffer_store(acc, dot.add(acc[at], pixel, weights[j][part]), [at])
-    return [_strip(workload, acc, i, vectors, tile) for i in range(pixels)]
+    return [
+        strip_of(workload, tile, i, [acc[i * vectors + j] for j in range(vectors)])
+        for i in range(pixels)
+    ]
 
 
 def _operands(
@@ -215,11 +211,3 @@ def _load_weights(
         ]
         for j in range(vectors)
     ]
-
-
-def _strip(workload: ConvWorkload, acc: Expr, pixel: int, vectors: int, tile: Tile) -> Strip:
-    values = tuple(acc[pixel * vectors + j] for j in range(vectors))
-    residual = None
-    if workload.residual is not None:
-        residual = tile.residual + pixel * workload.residual.pixel_stride
-    return Strip(values, tile.channel, tile.y + pixel * workload.y.pixel_stride, residual)

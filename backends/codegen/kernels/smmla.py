@@ -19,17 +19,16 @@ from .conv import (
     Tile,
     Tiling,
     collapse,
-    emit_tiles,
     in_both_orders,
     pack_blocks,
     reduction,
     runs_of,
 )
-from .epilogue import Epilogue
-from .finish import Strip, finish
+from .finish import Strip
 from .isa import Expr, local, shuffle
 from .neon import Neon
-from .operands import Operands, Signature, build
+from .operands import Operands
+from .tiles import strip_of, tiled
 
 _PAIR, _STEP = 2, 8
 _VECTOR = _PAIR * _STEP
@@ -90,18 +89,12 @@ class Smmla:
     def prim_func(self, workload: ConvWorkload, knobs: PairKnobs, name: str) -> Any:
         """The kernel ``name``."""
         workload = collapse(workload)
-        epilogue = workload.epilogue
-        assert isinstance(epilogue, Epilogue)
+
+        def sums(operands: Operands, tile: Tile) -> list[Strip]:
+            return _emit_tile(workload, knobs, operands, tile)
+
         size = workload.y.channels * runs_of(workload).total(_STEP) * _STEP
-        signature = Signature(workload.x, workload.y, epilogue, workload.residual, size, "int8")
-
-        def body(operands: Operands) -> None:
-            def tile_body(tile: Tile) -> None:
-                finish(_emit_tile(workload, knobs, operands, tile), _ISA, epilogue, operands)
-
-            emit_tiles(_tiling(workload, knobs), operands, tile_body)
-
-        return build(name, signature, body)
+        return tiled(name, _tiling(workload, knobs), _ISA, (size, "int8"), sums)
 
 
 def _tiling(workload: ConvWorkload, knobs: PairKnobs) -> Tiling:
@@ -131,7 +124,7 @@ def _emit_tile(
             for i in range(rows):
                 k = i * pairs + j
                 I.buffer_store(acc, _ISA.multiply_matrices(acc[k], codes[i], weights), [k])
-    return [_strip(workload, acc, p, pairs, tile) for p in range(knobs.pixels)]
+    return [strip_of(workload, tile, p, _channels(acc, p, pairs)) for p in range(knobs.pixels)]
 
 
 def _two_pixels(x: Expr, index: Expr, step: int) -> Expr:
@@ -140,15 +133,9 @@ def _two_pixels(x: Expr, index: Expr, step: int) -> Expr:
     return I.bind(shuffle(halves, range(_VECTOR)))
 
 
-def _strip(workload: ConvWorkload, acc: Expr, pixel: int, pairs: int, tile: Tile) -> Strip:
+def _channels(acc: Expr, pixel: int, pairs: int) -> list[Expr]:
     """The sums of one pixel, four channels a vector."""
     row, odd = divmod(pixel, _PAIR)
     order: Sequence[int] = [2, 3, 6, 7] if odd else [0, 1, 4, 5]
     first = row * pairs
-    vectors = tuple(
-        shuffle([acc[first + j], acc[first + j + 1]], order) for j in range(0, pairs, _PAIR)
-    )
-    residual = None
-    if workload.residual is not None:
-        residual = tile.residual + pixel * workload.residual.pixel_stride
-    return Strip(vectors, tile.channel, tile.y + pixel * workload.y.pixel_stride, residual)
+    return [shuffle([acc[first + j], acc[first + j + 1]], order) for j in range(0, pairs, _PAIR)]
