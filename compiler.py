@@ -27,7 +27,7 @@ from .ir.hashes import sha256
 from .ir.ops.quantize import Quantize
 from .job import Job
 from .loading import load_concrete
-from .measurers import check_measurer, facts_of, measurer_here, note_on_measurers
+from .measurers import check_measurer, check_taken, facts_of, measurer_here, note_on_measurers
 from .passes.allocate_bits import AllocateBits
 from .passes.base import Kind, Pass
 from .passes.context import Context, Cost
@@ -87,24 +87,26 @@ def compile_to(
     target.check_available()
     check_linkers(target)
     path = database_path(job.database)
-    measures = job.measures(target)
+    if job.measured_on and (job.tune is not None or job.where != HERE):
+        raise DataError(
+            "--tune and --device measure kernels, --measured-on takes other times: give one"
+        )
+    database = open_database(path)
+    wanted = check_measurer(job.measured_on, target, database)
+    measures = job.measures(target) and wanted in ("", measurer_here(target))
     if measures:
         check_writable(path)
         check_searcher(job.searcher, job.where, target)
         job.where.check(target)
     elif job.where != HERE:
         raise DataError("--device says where to measure: give --tune SECONDS with it")
-    if job.measured_on and job.tune is not None:
-        raise DataError("--tune measures kernels here, --measured-on takes other times: give one")
     if job.tune is None and job.searcher != TEMPLATES:
         raise DataError("--searcher says how to tune: give --tune SECONDS with it")
-    database = open_database(path)
-    wanted = check_measurer(job.measured_on, target, database) if job.measured_on else ""
     with ExitStack() as stack:
         measurer = None
         if measures:
             measurer = stack.enter_context(job.where.measurer(target))
-        cost = stack.enter_context(cost_on(target, database, measurer))
+        cost = stack.enter_context(cost_on(target, database, measurer, wanted))
         prepared = prepare(job, target, cost, show)
         stages = prepared.stages
         decoding = _decoding(job, prepared, show)
@@ -114,6 +116,7 @@ def compile_to(
     who = wanted or (measurer.name if measurer is not None else measurer_here(target))
     choices = Choices(target, database, who)
     manifest = _write(stages, decoding, target, directory, show, choices)
+    check_taken(choices, wanted)
     report = _report(job, prepared, target)
     report.notes += notes_on_code(manifest, target) + note_on_measurers(choices)
     report.notes += [] if decoding is None else [decoding.note]

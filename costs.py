@@ -22,23 +22,38 @@ if TYPE_CHECKING:
 
 @contextmanager
 def cost_on(
-    target: Target, database: Database, measurer: Measurer | None = None
+    target: Target, database: Database, measurer: Measurer | None = None, wanted: str = ""
 ) -> Iterator[TargetCost | None]:
-    """What passes ask; None for CUDA, where nobody knows times of what no template makes."""
+    """What passes ask; None for CUDA, where nobody knows times of what no template makes.
+
+    ``wanted``: see ``TargetCost``.
+    """
     if target.arch:
         yield None
         return
-    with closing(TargetCost(target, database, measurer)) as cost:
+    with closing(TargetCost(target, database, measurer, wanted)) as cost:
         yield cost
 
 
 class TargetCost:
-    """The ``Cost`` of passes, by what ``measurer`` (None: nobody) says; to be closed."""
+    """The ``Cost`` of passes, by what ``measurer`` (None: nobody) says; to be closed.
+
+    ``wanted``: whose decisions count where nobody measures (default: this machine's, else the last
+    ones).  What nobody decided is estimated, records or not: they hold few of the kernels that
+    passes compare, times are not compared with estimates, and estimates are of the kernels that
+    estimates choose.
+    """
 
     def __init__(
-        self, target: Target, database: Database, measurer: Measurer | None = None
+        self,
+        target: Target,
+        database: Database,
+        measurer: Measurer | None = None,
+        wanted: str = "",
     ) -> None:
         self._target, self._database, self._measurer = target, database, measurer
+        self._name = measurer.name if measurer else wanted or measurer_here(target)
+        self._only = bool(measurer or wanted)
         self._profiler: Profiler | None = None
         self._open = ExitStack()
 
@@ -84,19 +99,22 @@ class TargetCost:
 
     def _lowered(self, graph: Graph) -> Program:
         from .backends.codegen.lower import lower
+        from .backends.codegen.template import by_estimate
         from .backends.codegen.tuning.choices import Choices
 
-        name = self._measurer.name if self._measurer else measurer_here(self._target)
-        choices = Choices(self._target, self._database, name)
-        return lower(graph, self._target.features, choices, keep_constants=False)
+        choices = Choices(self._target, self._database, self._name)
+        choose = by_estimate if self._measurer is None else choices
+        return lower(graph, self._target.features, choose, keep_constants=False)
 
     def recall(self, key: str) -> dict[str, str] | None:
-        """What was decided for a network on this target; who measures takes nobody else's word."""
+        """What was decided for a network on this target.
+
+        Who measures, or is ``wanted``, takes nobody else's word.
+        """
         from .backends.codegen.tuning.records import Setting
 
-        name = self._measurer.name if self._measurer else measurer_here(self._target)
         setting = Setting.of(self._target)
-        return self._database.decision(setting, key, name, only=self.measured)
+        return self._database.decision(setting, key, self._name, only=self._only)
 
     def remember(self, key: str, decision: Mapping[str, str]) -> None:
         """Store a decision in the database."""

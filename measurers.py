@@ -41,10 +41,12 @@ def _device_here() -> str:
 def check_measurer(name: str, target: Target, database: Database) -> str:
     """The one who measured kernels for ``target`` and is called something with ``name``.
 
-    ``DataError`` says who did where that is nobody, or several.
+    Empty where nobody is asked for.  ``DataError`` says who did where that is nobody, or several.
     """
     from .backends.codegen.tuning.records import Setting
 
+    if not name:
+        return ""
     known = database.measurers(Setting.of(target))
     found = [m for m in known if name in m]
     if name in known or len(found) == 1:
@@ -59,15 +61,40 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) or "no machine"
 
 
+def check_taken(choices: Choices, name: str) -> None:
+    """``DataError`` where the one who was asked for (empty: nobody) decided about no kernel."""
+    if name and choices.asked and name not in choices.judges:
+        raise DataError(
+            f"--measured-on {name!r}: none of the {len(choices.asked)} workloads of this network "
+            "were measured there; tune it there (qc tune), or leave the option out"
+        )
+
+
 def facts_of(choices: Choices) -> Facts:
-    """How much of a compilation a database decided."""
+    """How much of a compilation a database decided; ``measured_on``: how many workloads by whom."""
     return {
         "database": str(choices.database.path),
         "workloads": len(choices.asked),
-        "recorded": len(choices.recorded),
-        "measured_on": sorted(choices.judges),
+        "recorded": sum(choices.judges.values()),
+        "measured_on": choices.judges,
         "skipped_lines": choices.database.skipped,
     }
+
+
+def kernels_line(tuning: Facts) -> str:
+    """How many kernels were measured before, by whom, and what decided about the others."""
+    measured, every, who = (tuning[key] for key in ("recorded", "workloads", "measured_on"))
+    assert isinstance(measured, int)
+    assert isinstance(every, int)
+    assert isinstance(who, dict)
+    if not measured:
+        return f"kernels: {every} workloads by estimate (qc tune measures them)"
+    parts = [f"{name} ({count})" for name, count in who.items()] if len(who) > 1 else list(who)
+    rest = f"; {every - measured} by estimate" if measured < every else ""
+    return (
+        f"kernels: {measured} of {every} workloads as measured, from {tuning['database']}, "
+        f"on {', '.join(parts)}{rest}"
+    )
 
 
 def note_on_measurers(choices: Choices) -> list[str]:
@@ -79,6 +106,6 @@ def note_on_measurers(choices: Choices) -> list[str]:
     if not others or not choices.judges:
         return []
     return [
-        f"Kernels are those that were fastest on {_listed(sorted(choices.judges))}; "
+        f"Kernels are those that were fastest on {_listed(list(choices.judges))}; "
         f"{_listed(others)} measured some, too (--measured-on NAME takes theirs)."
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..ir.errors import DataError
+from ..measurers import kernels_line
 from ..output import replacing_file
 from ..progress import Shown
 from ..reporting.report import Facts, number, size
@@ -77,18 +78,6 @@ def _show_report(report: Report) -> None:
             f"drop {number(e['drop'])} points on {number(e['samples'])} samples"
         )
     print(f"done in {report.seconds:.1f} s; open {Path(report.artifact) / 'report.html'}")
-
-
-def kernels_line(tuning: Facts) -> str:
-    """How many kernels were measured before."""
-    if not tuning["recorded"]:
-        return f"kernels: {tuning['workloads']} workloads by estimate (qc tune measures them)"
-    who = tuning["measured_on"]
-    assert isinstance(who, list)
-    return (
-        f"kernels: {tuning['recorded']} of {tuning['workloads']} workloads as measured, "
-        f"from {tuning['database']}, on {', '.join(who)}"
-    )
 
 
 def ledger_table(rows: list[Facts]) -> str:

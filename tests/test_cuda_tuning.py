@@ -312,7 +312,7 @@ def test_several_devices(
     choose = Choices(CUDA, database)
     chosen = [choose(k.workload, k.features) for k in kernels]
     assert chosen == [candidates(k.workload, k.features)[1] for k in kernels]
-    assert choose.judges == {"bundle Other sm_80"}
+    assert choose.judges == {"bundle Other sm_80": 2}
     assert cli.main([*words, "--measured-on", "One"]) == 0
     out = capsys.readouterr().out
     assert "on bundle One sm_80\n" in out

@@ -73,7 +73,7 @@ def test_a_compilation_takes_the_records_and_gives_the_same_values(
     report = json.loads((place / "tuned" / "report.json").read_text())
     assert report["tuning"] == {
         "database": "db.jsonl", "workloads": 2, "recorded": 2, "skipped_lines": 0,
-        "measured_on": [tuned["measurer"]],
+        "measured_on": {tuned["measurer"]: 2},
     }  # fmt: skip
     feed = {"x": np.random.default_rng(0).standard_normal((1, 2, 8, 8)).astype(np.float32)}
     plain, better = (Artifact.load(name).run(feed) for name in ("plain", "tuned"))

@@ -1,6 +1,6 @@
 """Which kernels a compilation takes: from a database where it knows better, else by estimate."""
 
-import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ....targets.target import Target
@@ -8,34 +8,30 @@ from ..kernels import ConvWorkload
 from ..template import TemplateKernel, by_estimate
 from .records import Database, Setting, describe
 
-log = logging.getLogger(__name__)
-
 
 @dataclass
 class Choices:
     """A ``Choose`` that replays a database, without searching.
 
-    ``measurer``: whose times count where several measured.  ``asked``, ``recorded``: workloads that
-    were asked for and found; ``judges``: by whose times.
+    ``measurer``: whose times count where several measured.  ``asked``: by whose times the kernel of
+    each workload was chosen, empty where by estimate.
     """
 
     target: Target
     database: Database
     measurer: str = ""
-    asked: set[str] = field(default_factory=set)
-    recorded: set[str] = field(default_factory=set)
-    judges: set[str] = field(default_factory=set)
+    asked: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, workload: ConvWorkload, features: frozenset[str]) -> TemplateKernel:
         """The kernel of a workload."""
-        self.asked.add(describe(workload))
         setting = Setting.of(self.target)
-        found = self.database.best(setting, workload, self.measurer)
-        if found is not None and not found.fits:
-            log.warning("the schedule recorded for %s does not fit it", describe(workload))
-            found = None
-        if found is None:
-            return by_estimate(workload, features)
-        self.recorded.add(describe(workload))
-        self.judges.add(self.database.judge(setting, workload, self.measurer))
-        return found
+        found, judge = self.database.best(setting, workload, self.measurer)
+        self.asked[describe(workload)] = judge
+        return by_estimate(workload, features) if found is None else found
+
+    @property
+    def judges(self) -> dict[str, int]:
+        """How many workloads each one decided, the ``measurer`` first, then by name."""
+        counts = Counter(judge for judge in self.asked.values() if judge)
+        names = sorted(counts, key=lambda name: (name != self.measurer, name))
+        return {name: counts[name] for name in names}

@@ -7,6 +7,7 @@ one, so that a broken line costs itself alone.
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -31,6 +32,8 @@ Knob = int | str
 """A number, or JSON text of what is more than one."""
 
 FORMAT = 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -273,20 +276,22 @@ class Database:
 
     def best(
         self, setting: Setting, workload: ConvWorkload, measurer: str = ""
-    ) -> TemplateKernel | None:
-        """The fastest kernel known for a workload, by the judge's times."""
-        chosen = self.judge(setting, workload, measurer)
-        return fastest(self.results(setting, chosen, workload)) if chosen else None
+    ) -> tuple[TemplateKernel | None, str]:
+        """The fastest kernel known for a workload that there still is, and by whose times.
 
-    def judge(self, setting: Setting, workload: ConvWorkload, measurer: str = "") -> str:
-        """Whose times decide about a workload: those of ``measurer`` if it knows any.
-
-        Else of whoever measured it last: times of different measurers are never compared.  Empty
-        where nobody did.
+        By those of ``measurer`` if it knows one, else of whoever last measured one: times of
+        different measurers are never compared.  (None, "") where nobody did.
         """
         found = [r for r in self.records.get(describe(workload), ()) if r.setting == setting]
-        names = [r.measurer for r in found if r.seconds is not None]
-        return measurer if measurer in names else (names or [""])[-1]
+        names = dict.fromkeys(r.measurer for r in reversed(found) if r.seconds is not None)
+        for name in sorted(names, key=lambda name: name != measurer):
+            results = self.results(setting, name, workload)
+            while (kernel := fastest(results)) is not None:
+                if kernel.fits:
+                    return kernel, name
+                log.warning("the schedule recorded for %s does not fit it", describe(workload))
+                del results[kernel]
+        return None, ""
 
     def measurers(self, setting: Setting) -> list[str]:
         """All who measured kernels."""

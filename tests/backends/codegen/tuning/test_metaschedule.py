@@ -18,7 +18,7 @@ from qc.backends.codegen.tuning.checked import Checked
 from qc.backends.codegen.tuning.choices import Choices
 from qc.backends.codegen.tuning.measurer import Timing
 from qc.backends.codegen.tuning.metaschedule import ATTEMPTS, LEARN, MetaSchedule, Propose
-from qc.backends.codegen.tuning.records import Database, Record, describe
+from qc.backends.codegen.tuning.records import Database, Record, describe, fastest
 from qc.backends.codegen.tuning.search import Task, Tuner
 from qc.backends.codegen.tuning.trial import Trial
 from qc.progress import Silent
@@ -111,7 +111,7 @@ def timed(best: int, seconds: float) -> Callable[[TemplateKernel], Timing]:
 def test_schedules_and_templates_are_in_one_ranking(seconds: float) -> None:
     database = Database()
     task, _ = tune(database, endless(), timed(7, seconds))
-    best = database.best(SETTING, pointwise(), "scripted")
+    best = fastest(database.results(SETTING, "scripted", pointwise()))
     assert best == task.best
     if seconds < 2e-6:
         assert best == scheduled(pointwise(), AVX2, trace(7))
@@ -203,7 +203,7 @@ def test_the_trace_is_json_in_the_database_and_replays_without_a_search(tmp_path
     assert database.skipped == 0
     choices = Choices(X86, database, "here")
     assert choices(pointwise(), AVX2) == kernel
-    assert choices.recorded == {describe(pointwise())}
+    assert choices.asked == {describe(pointwise()): "here"}
 
 
 def test_a_trace_that_fits_no_more_leaves_the_workload_to_the_templates(
@@ -214,7 +214,7 @@ def test_a_trace_that_fits_no_more_leaves_the_workload_to_the_templates(
     database.add([Record.of(SETTING, "here", kernel, 1e-6)])
     choices = Choices(X86, database, "here")
     assert choices(pointwise(), AVX2) == by_estimate(pointwise(), AVX2)
-    assert not choices.recorded
+    assert not choices.judges
     assert "does not fit" in caplog.text
 
 
@@ -222,7 +222,7 @@ def test_records_without_a_trace_do_not_count() -> None:
     database = Database()
     good = Record.of(SETTING, "here", scheduled(pointwise(), AVX2, NAIVE), 1e-6)
     database.add([replace(good, knobs=(("pixels", 3),)), replace(good, knobs=(("trace", 3),))])
-    assert database.best(SETTING, pointwise()) is None
+    assert database.best(SETTING, pointwise()) == (None, "")
 
 
 def test_tvm_proposes_schedules_that_are_new_and_fit() -> None:

@@ -61,7 +61,7 @@ def test_lines_that_are_no_records_are_skipped_counted_and_kept(tmp_path: Path) 
     path.write_bytes(text.encode() + b"\xff\xfe\n")
     database = Database.open(path)
     assert database.skipped == len(foreign) + 1
-    assert database.best(SETTING, pointwise()) == candidates(pointwise(), AVX2)[0]
+    assert database.best(SETTING, pointwise())[0] == candidates(pointwise(), AVX2)[0]
     database.add([record(1, 5e-7)])
     assert path.read_bytes().startswith(text.encode())
 
@@ -98,18 +98,18 @@ def test_two_writers_do_not_tear_each_others_lines(tmp_path: Path) -> None:
 def test_the_best_is_the_fastest_of_the_last_times() -> None:
     database = Database()
     database.add([record(0, 3e-6), record(1, 1e-6), record(2, 2e-6), record(3, "broke")])
-    assert database.best(SETTING, pointwise()) == candidates(pointwise(), AVX2)[1]
+    assert database.best(SETTING, pointwise())[0] == candidates(pointwise(), AVX2)[1]
     database.add([record(1, 5e-6)])
-    assert database.best(SETTING, pointwise()) == candidates(pointwise(), AVX2)[2]
+    assert database.best(SETTING, pointwise())[0] == candidates(pointwise(), AVX2)[2]
     database.add([record(2, "broke")])
-    assert database.best(SETTING, pointwise()) == candidates(pointwise(), AVX2)[0]
+    assert database.best(SETTING, pointwise())[0] == candidates(pointwise(), AVX2)[0]
 
 
 def test_final_times_decide_over_lucky_ones() -> None:
     database = Database()
     database.add([record(0, 1e-9), record(1, 2e-6), record(2, 3e-6)])
     database.add([record(1, 2.5e-6, final=True), record(2, 2.4e-6, final=True)])
-    assert database.best(SETTING, pointwise()) == candidates(pointwise(), AVX2)[2]
+    assert database.best(SETTING, pointwise())[0] == candidates(pointwise(), AVX2)[2]
 
 
 def test_times_of_two_measurers_are_not_compared() -> None:
@@ -117,12 +117,12 @@ def test_times_of_two_measurers_are_not_compared() -> None:
     database.add([record(0, 1e-6, "a"), record(1, 2e-6, "a")])
     database.add([record(1, 8e-6, "b"), record(2, 9e-6, "b")])
     kernels = candidates(pointwise(), AVX2)
-    assert database.best(SETTING, pointwise(), "a") == kernels[0]
-    assert database.best(SETTING, pointwise(), "b") == kernels[1]
-    assert database.best(SETTING, pointwise()) == kernels[1], "the last one to measure"
-    assert database.best(SETTING, pointwise(), "unknown") == kernels[1]
+    assert database.best(SETTING, pointwise(), "a")[0] == kernels[0]
+    assert database.best(SETTING, pointwise(), "b")[0] == kernels[1]
+    assert database.best(SETTING, pointwise())[0] == kernels[1], "the last one to measure"
+    assert database.best(SETTING, pointwise(), "unknown")[0] == kernels[1]
     database.add([record(3, "broke", "c")])
-    assert database.best(SETTING, pointwise(), "c") == kernels[1], "c knows no time"
+    assert database.best(SETTING, pointwise(), "c")[0] == kernels[1], "c knows no time"
 
 
 def test_other_settings_and_kernels_that_are_gone_do_not_count() -> None:
@@ -132,8 +132,18 @@ def test_other_settings_and_kernels_that_are_gone_do_not_count() -> None:
         database.add([Record.of(replace(SETTING, **other), "here", kernel, 1e-6)])
     gone = replace(record(0, 1e-6), knobs=(("pixels", 99), ("vectors", 1)))
     database.add([gone, replace(gone, template="gone")])
-    assert database.best(SETTING, pointwise()) is None
+    assert database.best(SETTING, pointwise()) == (None, "")
     assert fastest({}) is None
+
+
+def test_whose_kernels_are_gone_leaves_the_word_to_who_measured_before() -> None:
+    database = Database()
+    gone = replace(record(0, 1e-9, "c"), knobs=(("pixels", 99), ("vectors", 1)))
+    database.add([record(2, 1e-6, "a"), record(1, 2e-6, "b"), gone, record(0, "broke", "d")])
+    kernels = candidates(pointwise(), AVX2)
+    assert database.best(SETTING, pointwise()) == (kernels[1], "b")
+    assert database.best(SETTING, pointwise(), "c") == (kernels[1], "b")
+    assert database.best(SETTING, pointwise(), "a") == (kernels[2], "a")
 
 
 def test_a_workload_is_its_shapes_not_its_numbers() -> None:

@@ -210,4 +210,4 @@ def test_a_search_that_was_cut_short_does_not_keep_its_winner() -> None:
     best = kernels[-1]
     tasks, _ = tune(database, lambda k: 1e-7 if k == best else 1e-6, {default(): 1})
     assert tasks[0].best == best
-    assert database.best(Setting.of(X86), pointwise(), "scripted") == best
+    assert database.best(Setting.of(X86), pointwise(), "scripted") == (best, "scripted")
