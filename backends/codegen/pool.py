@@ -3,6 +3,9 @@
 The limit is processor time where the system tells it: LLVM that hangs burns it, a busy machine
 does not.  Whoever waits for something else is given ``patience`` times as long by the clock.
 
+A child is a process group of its own, so that a compiler that it has started is killed with it, and
+dies with its parent.
+
 A child takes seconds to load TVM.  Those of a pool that is ``lasting`` go to the next one of this
 process when they are not needed any more, and end with it.
 """
@@ -10,6 +13,7 @@ process when they are not needed any more, and end with it.
 import atexit
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +33,9 @@ PATIENCE = 10.0
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = """
-import sys
+import ctypes, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # when the parent dies: PR_SET_PDEATHSIG
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 root = Path(sys.argv[1])
@@ -133,7 +139,7 @@ class Pool:
         finally:  # whoever is interrupted must not find old answers next time
             for worker in [w for w in self._workers if w.pending]:
                 worker.pending = False
-                worker.process.kill()
+                _kill(worker)
                 worker.process.wait()
 
     def _give(self, worker: _Worker, name: str, job: Job) -> None:
@@ -227,13 +233,21 @@ def _spawn() -> _Worker:
     command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT)]
     pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
     environment = _environment()
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=environment)
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=errors, env=environment, process_group=0
+    )
     return _Worker(process, errors, os.getpid())
+
+
+def _kill(worker: _Worker) -> None:
+    """Kill a worker with the programs that it has started, as nvcc or a C compiler."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.process.pid, signal.SIGKILL)
 
 
 def _end(workers: Sequence[_Worker]) -> None:
     for worker in workers:
-        worker.process.kill()
+        _kill(worker)
     for worker in workers:
         worker.process.wait()
         for stream in (worker.process.stdin, worker.process.stdout, worker.errors):

@@ -20,6 +20,7 @@
 #endif
 #ifdef QC_PROGRAM
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -91,6 +92,7 @@ static int qc_survives(int k, int limit) {
   pid_t child = fork();
   if (child < 0) return 1;
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     alarm(limit);
     _exit(qc_measure(k, 1) < 0);
   }

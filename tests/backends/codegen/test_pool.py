@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from qc.backends.codegen.cuda.nvcc import check
+from qc.backends.codegen.link import run_compiler
 from qc.backends.codegen.pool import Pool
 from qc.ir.errors import BackendError
 
@@ -116,6 +119,80 @@ def test_processes_end_with_the_program() -> None:
         [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
     )
     assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def alive(process: int) -> bool:
+    """Whether there is such a process; what nobody has waited for is none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(said: Callable[[], bool]) -> bool:
+    """Whether it comes true within half a minute."""
+    end = time.monotonic() + 30
+    while not said() and time.monotonic() < end:
+        time.sleep(0.05)
+    return said()
+
+
+def compilers(folder: Path) -> dict[str, Callable[[], object]]:
+    """Jobs that wait for a program which waits for another one, as nvcc does; by its name."""
+    for name in ("nvcc", "cc"):
+        text = f"#!/bin/sh\nsleep 600 &\necho $$ $! > {folder}/{name}.now\n"
+        (folder / name).write_text(f"{text}mv {folder}/{name}.now {folder}/{name}.pids\nwait\n")
+        (folder / name).chmod(0o755)
+    return {
+        "nvcc": partial(check, "", "sm_80", folder),
+        "cc": partial(run_compiler, ["cc"], folder),
+    }
+
+
+def pids(folder: Path, name: str) -> list[int]:
+    """The program and what it has started."""
+    assert until((folder / f"{name}.pids").exists)
+    return [*map(int, (folder / f"{name}.pids").read_text().split())]
+
+
+@pytest.mark.parametrize("name", ["nvcc", "cc"])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_a_process_has_started_ends_with_it(
+    name: str, interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    job = compilers(tmp_path)[name]
+    with Pool(2, 600.0) as pool:
+        asked(pool, os.getpid)
+        if interrupted:
+            answers = pool.results({"never": job, "pid": os.getpid})
+            next(answers)
+            started = pids(tmp_path, name)
+            answers.close()
+        else:
+            pool.seconds, pool.patience = 1.0, 5.0
+            assert asked(pool, job) == "took more than 1 s"
+            started = pids(tmp_path, name)
+        assert until(lambda: not any(map(alive, started)))
+
+
+def test_processes_die_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    """Also those that are busy, which hear of nothing."""
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "from functools import partial\n"
+        "from qc.backends.codegen.pool import Pool\n"
+        'job = \'import os\\nopen("pid", "w").write(f"{os.getpid()}.")\\nwhile True: pass\'\n'
+        "with Pool(1, 600.0) as pool: print(dict(pool.results({'job': partial(exec, job)})))"
+    )
+    program = subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=tmp_path)
+    assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+    worker = int((tmp_path / "pid").read_text().rstrip("."))
+    assert alive(worker)
+    program.kill()
+    program.wait()
+    assert until(lambda: not alive(worker))
 
 
 def test_torch_is_not_loaded() -> None:
