@@ -76,7 +76,10 @@ def open_database(path: Path) -> Database:
 
 
 def workloads_of(graph: Graph, target: Target) -> dict[TemplateKernel, int]:
-    """The kernels that a network takes by estimate, and how often each is called."""
+    """The kernels that a network takes by estimate, and how often each is called.
+
+    Calls for several samples that a device makes one launch of count as one.
+    """
     from .backends.codegen.lower import lower
     from .backends.codegen.regions import times
     from .backends.codegen.template import TemplateKernel
@@ -86,7 +89,7 @@ def workloads_of(graph: Graph, target: Target) -> dict[TemplateKernel, int]:
     for call, count in zip(program.calls, times(program.regions, len(program.calls)), strict=True):
         calls[call.symbol] += count
     return {
-        kernel: calls[symbol]
+        kernel: calls[symbol] // kernel.workload.samples
         for symbol, kernel in program.kernels.items()
         if isinstance(kernel, TemplateKernel)
     }

@@ -15,6 +15,7 @@ from ...ir.ops import integer
 from ...ir.types import Array
 from . import kernels as kernel
 from .arrange import needed_pads
+from .cuda.batches import MOST, apart
 from .kernels import ConvWorkload, DepthwiseWorkload, View
 from .layout import LANES, Strided, round_up
 from .lower import Lowering, Place
@@ -197,6 +198,8 @@ def _conv_block(
         residual = _channels(tail.residual, block.first_out, block.outputs)
     multiplier = None if tail.multiplier is None else tail.multiplier[part]
     cut = replace(tail, bias=tail.bias[part], multiplier=multiplier, residual=None)
+    places = [place for place in (source, out, tail.residual, tail.table) if place is not None]
+    joined = low.fine and apart(place.buffer for place in places)
     for n in range(source.view.shape[0]):
         _call(
             low,
@@ -207,6 +210,7 @@ def _conv_block(
             window,
             None if residual is None else _image(residual, n, (), physical=True),
             depthwise,
+            min(source.view.shape[0], MOST) if joined else 1,
         )
 
 
@@ -219,12 +223,13 @@ def _call(
     window: Window,
     residual: Image | None,
     depthwise: bool = False,
+    samples: int = 1,
 ) -> None:
-    """One call of a template."""
+    """One call of a template; ``samples``: that many calls will be one launch."""
     make = DepthwiseWorkload if depthwise else ConvWorkload
     workload = make(
         x.view, y.view, window.kernel, window.strides, window.dilations, tail.epilogue,
-        residual.view if residual else None,
+        residual.view if residual else None, samples=samples,
     )  # fmt: skip
     workload = kernel.weighed(workload, low.features, weights)
     template = low.choose(workload, low.features)

@@ -3,10 +3,10 @@
 Templates compute one image; on a device the samples are the second axis of the grid.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ..buffer import FIXED
+from ..buffer import FIXED, Buffer
 from ..program import Call, Emitted, Kernel, Program
 
 MOST = 65535
@@ -67,12 +67,17 @@ def _continues(group: list[Call], call: Call) -> bool:
     if (call.symbol, call.node) != (last.symbol, last.node):
         return False
     pairs = list(zip(call.pointers, last.pointers, strict=True))
-    written = [a.buffer for a, _ in pairs if a.buffer.storage not in FIXED]
     same = all(a.buffer is b.buffer for a, b in pairs)
-    if not same or len({id(b) for b in written}) < len(written) or len(group) == MOST:
+    if not same or not apart(a.buffer for a, _ in pairs) or len(group) == MOST:
         return False
     steps = _steps(last, call)
     return any(steps) and (len(group) == 1 or steps == _steps(group[0], group[1]))
+
+
+def apart(buffers: Iterable[Buffer]) -> bool:
+    """Whether no memory that is written to is there twice."""
+    written = [id(b) for b in buffers if b.storage not in FIXED]
+    return len(set(written)) == len(written)
 
 
 def _steps(first: Call, second: Call) -> tuple[int, ...]:

@@ -2,12 +2,14 @@
 
    It follows driver.c.  The generated part before defines qc_count kernels for sm_<qc_arch>, and of
    kernel k
-     qc_table[k]      its name and its launch
+     qc_table[k]      its name and its launch, for all samples of a batch
      qc_pointers[k]   pointers that it takes; the last one is the result
-     qc_offset[k][i]  where operand i lies in qc_data
-     qc_result[k]     where the result that it must give lies, qc_size[k] bytes of it
+     qc_offset[k][i]  where operand i lies on the device
+     qc_result[k]     where in qc_data the result lies that it must give for every sample, qc_size[k]
+                      bytes of it; those of the samples are qc_step[k] bytes apart
      qc_near[k]       how far float32 results may be off; 0: bytes are compared
      qc_code[k]       its machine code (none: NVRTC makes it of qc_text[k])
+   and qc_parts: what of qc_data is copied to which of the qc_room bytes on the device, how often.
    The program: milliseconds for each kernel, seconds after which one hangs, numbers of kernels
    (none: all), or "device", which prints the device's name.  It prints as measure.c of the cpu does:
    "! k why" for a kernel that failed, then "k ns" for one call, again and again.  Every kernel first
@@ -75,11 +77,16 @@ static int probe(void) {
   return 0;
 }
 
+static size_t results(int k) { return (qc_table[k].samples - 1) * qc_step[k] + qc_size[k]; }
+
 static int upload(void) {
   size_t most = 0;
-  for (int k = 0; k < qc_count; k++) most = most < qc_size[k] ? qc_size[k] : most;
-  TRY(allocate(&operands, qc_data_end - qc_data + qc_slack), "no memory on the CUDA device");
-  TRY(upload(operands, qc_data, qc_data_end - qc_data, stream), "cannot upload operands");
+  for (int k = 0; k < qc_count; k++) most = most < results(k) ? results(k) : most;
+  TRY(allocate(&operands, qc_room + qc_slack), "no memory on the CUDA device");
+  for (size_t i = 0; i < sizeof qc_parts / sizeof *qc_parts; i++)
+    for (size_t n = 0; n < qc_parts[i].copies; n++)
+      TRY(upload(operands + qc_parts[i].to + n * qc_parts[i].step, qc_data + qc_parts[i].from,
+                 qc_parts[i].size, stream), "cannot upload operands");
   TRY(allocate(&result, most + qc_slack), "no memory on the CUDA device");
   TRY(wait(stream), "cannot upload operands");
   return 0;
@@ -129,7 +136,8 @@ static int launch(int k) {
     addresses[i] = (void *)(size_t)at;
     p[i] = &addresses[i];
   }
-  TRY(launch(functions[k], qc_table[k].blocks, 1, 1, qc_table[k].threads, 1, 1, 0, stream, p, NULL),
+  const struct qc_kernel *t = &qc_table[k];
+  TRY(launch(functions[k], t->blocks, t->samples, 1, t->threads, 1, 1, 0, stream, p, NULL),
       "cannot launch");
   return 0;
 }
@@ -161,15 +169,18 @@ static int verify(int k) {
   char text[64];
   unsigned char *got = malloc(qc_size[k]);
   if (!got) return fail_here("no memory");
-  TRY(clear(result, qc_fill, qc_size[k]), "cannot clear memory");
+  TRY(clear(result, qc_fill, results(k)), "cannot clear memory");
   if (launch(k)) return 1;
   TRY(wait(stream), "it failed");
-  TRY(download(got, result, qc_size[k], stream), "cannot download");
-  TRY(wait(stream), "cannot download");
-  size_t wrong = differing(k, got);
+  size_t wrong = 0;
+  for (unsigned n = 0; n < qc_table[k].samples; n++) {
+    TRY(download(got, result + n * qc_step[k], qc_size[k], stream), "cannot download");
+    TRY(wait(stream), "cannot download");
+    wrong += differing(k, got);
+  }
   free(got);
   if (!wrong) return 0;
-  snprintf(text, sizeof text, "%zu of %zu bytes or reals", wrong, qc_size[k]);
+  snprintf(text, sizeof text, "%zu of %zu bytes or reals", wrong, qc_table[k].samples * qc_size[k]);
   return fail("differs from the integer reference", text);
 }
 

@@ -31,7 +31,7 @@ class ConvWorkload:
 
     ``x`` includes the halo: ``x.height >= (y.height - 1)*stride + (kernel - 1)*dilation + 1``.
     ``y`` must not overlap ``x`` or the residual.  ``visits``: what ``avx2_short`` has counted in
-    the weights, for itself.
+    the weights, for itself.  ``samples``: images of a batch that a device computes in one launch.
     """
 
     x: View
@@ -42,6 +42,7 @@ class ConvWorkload:
     epilogue: Epilogue | FloatEpilogue
     residual: View | None = None
     visits: tuple[int, ...] = ()
+    samples: int = 1
 
     @property
     def pixels(self) -> int:

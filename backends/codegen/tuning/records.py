@@ -165,8 +165,10 @@ def describe(workload: ConvWorkload) -> str:
     else:
         after = e.dtype + ("+residual" if e.residual else "") + ("+table" if e.table else "")
     visits = {"visits": [round(v / _QUARTER) for v in workload.visits]} if workload.visits else {}
+    samples = {"samples": workload.samples} if workload.samples > 1 else {}
     return _text(
         visits
+        | samples
         | {
             "op": "depthwise" if isinstance(workload, DepthwiseWorkload) else "conv",
             "x": _view(workload.x),

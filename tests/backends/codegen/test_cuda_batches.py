@@ -1,12 +1,21 @@
 """Calls for the samples of a batch become one launch, and no others do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+pytest.importorskip("tvm")
+
+from networks import ISLANDS, LAYERS, OTHERS, Net
+
 from qc.backends.codegen.buffer import Buffer, Storage
 from qc.backends.codegen.cuda.batches import Batch, batched
+from qc.backends.codegen.kernels import ConvWorkload, Epilogue, View
+from qc.backends.codegen.lower import lower
 from qc.backends.codegen.program import Emitted, Pointer, Program
+from qc.backends.codegen.template import TemplateKernel, by_estimate
+from qc.targets import load
+from qc.tuning import workloads_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,7 @@ class Some:
         raise AssertionError(name)
 
 
+CUDA = load("cuda")
 X, Y, Z = (Buffer(name, 1000) for name in "xyz")
 W = Buffer("w", 8, Storage.CONSTANT)
 
@@ -75,3 +85,35 @@ def test_what_is_done_once_stays() -> None:
     after = batched(made)
     assert after.once == made.once
     assert after.kernels[made.once[0].symbol] == Some("border")
+
+
+def test_workloads_know_what_is_launched_together() -> None:
+    """Of every convolution and product in the tests' networks."""
+    net = Net()
+    for network in {**LAYERS, **OTHERS, **ISLANDS}.values():
+        network(net)
+    made = batched(lower(net.graph, CUDA.features))
+    launched = [made.kernels[call.symbol] for call in made.calls]
+    found = set()
+    for kernel in launched:
+        one, samples = (kernel.kernel, kernel.samples) if isinstance(kernel, Batch) else (kernel, 1)
+        if isinstance(one, TemplateKernel):
+            assert one.workload.samples == samples, one
+            found.add(samples)
+    assert {1, 2} <= found
+
+
+def test_a_batch_that_fills_the_device_is_estimated_to_like_larger_tiles() -> None:
+    x, y = View.dense(7, 7, 160, "uint8"), View.dense(7, 7, 960, "uint8")
+    one = ConvWorkload(x, y, (1, 1), (1, 1), (1, 1), Epilogue("uint8"))
+    few, many = (by_estimate(replace(one, samples=n), CUDA.features).knobs for n in (1, 64))
+    assert few.rows * few.columns < many.rows * many.columns
+    assert few.warps > many.warps
+
+
+def test_a_launch_of_all_samples_is_one_call_to_tune() -> None:
+    net = Net()
+    net.out(net.conv(net.codes(5, 16, 6, 6), 32))
+    (kernel,) = workloads_of(net.graph, CUDA)
+    assert (kernel.workload.samples, workloads_of(net.graph, CUDA)[kernel]) == (5, 1)
+    assert [*workloads_of(net.graph, load("x86")).values()] == [5], "on a cpu a call is a sample"

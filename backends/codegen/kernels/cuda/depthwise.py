@@ -63,7 +63,7 @@ class Depthwise:
         """Estimated cycles of a device."""
         steps = self._steps(workload)
         work = steps * (CHANNELS * rates.DOT * 3 + WARP * 4 * (self.size + 4) / rates.L1)
-        warps = -(-self.extent(workload, knobs) // WARP)
+        warps = workload.samples * -(-self.extent(workload, knobs) // WARP)
         return rates.cycles(warps, steps * rates.CHUNK, work + CHANNELS * rates.FINISH)
 
     def prim_func(self, workload: ConvWorkload, knobs: DepthwiseKnobs, name: str) -> Any:

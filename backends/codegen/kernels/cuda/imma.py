@@ -78,7 +78,7 @@ class Imma:
         chunk = rates.CHUNK + products * rates.IMMA * rates.QUARTERS
         chain = split.share * chunk + products * 4 * (rates.FINISH + knobs.warps)
         work = split.share * max(products * rates.IMMA, loaded / rates.L1)
-        warps = self.extent(workload, knobs) * knobs.warps
+        warps = workload.samples * self.extent(workload, knobs) * knobs.warps
         return rates.cycles(warps, chain, work + products * 4 * rates.FINISH / knobs.warps)
 
     def prim_func(self, workload: ConvWorkload, knobs: ImmaKnobs, name: str) -> Any:

@@ -82,7 +82,7 @@ class Tile:
         chunk = rates.CHUNK + products * steps * rates.DOT * rates.QUARTERS
         chain = split.share * chunk + products * (rates.FINISH + knobs.parts)
         work = split.share * max(products * steps * rates.DOT, loaded / rates.L1)
-        warps = -(-_units(workload, knobs) * knobs.parts // WARP)
+        warps = workload.samples * -(-_units(workload, knobs) * knobs.parts // WARP)
         return rates.cycles(warps, chain, work + products * rates.FINISH / knobs.parts)
 
     def prim_func(self, workload: ConvWorkload, knobs: TileKnobs, name: str) -> Any:

@@ -78,6 +78,21 @@ def test_every_kind_of_layer() -> None:
     assert {name: t for name, t in found.items() if not isinstance(t, float)} == {}
 
 
+def test_all_samples_of_a_batch_are_launched_and_compared(tmp_path: Path) -> None:
+    batches = {name: replace(w, samples=3) for name, w in WORKLOADS.items()}
+    trials = {name: trial(w, f"trial_{i}") for i, (name, w) in enumerate(batches.items())}
+    for made in list(trials.values()):
+        assert isinstance(made, DeviceTrial)
+        assert made.source.samples == 3
+        text = made.source.text.replace("blockIdx.y * ", "(blockIdx.y & 1) * ")
+        lost = replace(made, source=replace(made.source, text=text))
+        trials[made.source.name] = lost  # nobody computes the third one
+    found = measured(trials)
+    assert {name: t for name, t in found.items() if name in batches and isinstance(t, str)} == {}
+    wrong = [str(t).partition(":")[0] for name, t in found.items() if name not in batches]
+    assert wrong == ["differs from the integer reference"] * len(batches)
+
+
 def changed(made: Trial, inside: str) -> DeviceTrial:
     """The same kernel with something at its end."""
     assert isinstance(made, DeviceTrial)
