@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,7 +251,7 @@ def _lowered(
 ) -> list[Part]:
     """The graphs of the library; all have the workspace of the one that needs most."""
     from .lower import lower
-    from .template import by_estimate
+    from .template import by_estimate, shared
 
     for value in (*graph.inputs, *graph.outputs):
         _port(value)
@@ -260,6 +260,7 @@ def _lowered(
         more = parts[0].program.sibling()
         lower(prompt, target.features, choose or by_estimate, program=more)
         parts.append(Part(prompt, more, PROMPT))
+    parts = [replace(part, program=shared(part.program)) for part in parts]
     arena = max(part.program.arena for part in parts)
     for part in parts:
         part.program.arena = arena

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...ir.errors import BackendError
 from ...ir.graph import Node
+from ...ir.ops.integer import QTable
 from ...ir.types import Array
 from .affine import Affine
 from .layout import Strided
@@ -46,6 +47,12 @@ def lower_codes(low: Lowering, node: Node) -> None:
             "compiled; only constants have such scales"
         )
     low.generic(op, [low.place(node.operands[0])], [low.result(node.output)])
+
+
+def lower_table(low: Lowering, node: Node) -> None:
+    """One kernel for all tables of a shape: scale and zero point only name the result's type."""
+    ins = [low.place(value) for value in node.operands]
+    low.generic(QTable(), ins, [low.result(node.output)])
 
 
 def _along(place: Place, axis: int, rank: int) -> Place:

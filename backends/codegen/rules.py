@@ -27,6 +27,7 @@ RULES: dict[str, Rule] = {
     "BatchNormalization": lower_affine.lower_batchnorm,
     "Quantize": lower_affine.lower_codes,
     "Dequantize": lower_affine.lower_codes,
+    "QTable": lower_affine.lower_table,
     "DequantizeAccumulator": lower_affine.lower_dequantize_accumulator,
     "Reshape": lower_views.lower_reshape,
     "Flatten": lower_views.lower_reshape,

@@ -1,7 +1,7 @@
 """A workload of the kernel templates as one hashable, picklable kernel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .kernels import (
     template_of,
     templates,
 )
-from .program import Emitted
+from .program import Emitted, Kernel, Program
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class TemplateKernel:
         """What the accumulators start at."""
         return np.asarray(start(self.template, bias, weights))
 
+    @property
+    def code(self) -> "TemplateKernel":
+        """One of all kernels with this code: ``visits`` are a matter of the weights."""
+        return replace(self, workload=replace(self.workload, visits=()))
+
     def emit(self, name: str) -> Emitted:
         """The kernel as TIR."""
         function = self.template.prim_func(self.workload, self.knobs, name)
@@ -96,3 +101,18 @@ def candidates(workload: ConvWorkload, features: frozenset[str]) -> list[Templat
     ]
     first = by_estimate(workload, features)
     return sorted(found, key=lambda kernel: (kernel != first, kernel.cost))
+
+
+def shared(program: Program) -> Program:
+    """The same program with one kernel for all that have the same code."""
+    first: dict[Kernel, str] = {}
+    names = {
+        symbol: first.setdefault(k.code if isinstance(k, TemplateKernel) else k, symbol)
+        for symbol, k in program.kernels.items()
+    }
+    calls, once = (
+        [replace(call, symbol=names[call.symbol]) for call in calls]
+        for calls in (program.calls, program.once)
+    )
+    kernels = {symbol: program.kernels[symbol] for symbol in first.values()}
+    return replace(program, kernels=kernels, calls=calls, once=once)

@@ -112,8 +112,8 @@ class _Row:
 class _Data:
     """Arrays one behind the other, equal ones once; on the device once for every sample.
 
-    ``parts``: where an array lies in the data, where on the device, its bytes, how often it is
-    there, and how far apart.
+    ``parts``: where on the device an array lies, by its place in the data, its bytes, how often it
+    is there, and how far apart.
     """
 
     def __init__(self) -> None:

@@ -149,22 +149,23 @@ def _table(line: str, kind: type[Record] | type[Decision]) -> dict[str, Any]:
     return table
 
 
-_QUARTER = 4
+_HALF = 8
 """In the sixteenths in which ``visits`` are counted."""
 
 
 def describe(workload: ConvWorkload) -> str:
     """A workload as canonical JSON, without the numbers that no time depends on.
 
-    Zero points, bounds and the multipliers of residuals are left out; visits count by quarters, so
-    that layers of one shape are mostly one workload, whatever their weights.
+    Zero points, bounds and the multipliers of residuals are left out.  Visits count by halves (in
+    the smallest groups, which the others follow), so that layers of one shape are mostly one
+    workload, whatever their weights: at one and a half another template becomes the better one.
     """
     e = workload.epilogue
     if isinstance(e, FloatEpilogue):
         after = "float"
     else:
         after = e.dtype + ("+residual" if e.residual else "") + ("+table" if e.table else "")
-    visits = {"visits": [round(v / _QUARTER) for v in workload.visits]} if workload.visits else {}
+    visits = {"visits": -(-workload.visits[0] // _HALF)} if workload.visits else {}
     samples = {"samples": workload.samples} if workload.samples > 1 else {}
     return _text(
         visits
