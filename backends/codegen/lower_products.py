@@ -86,14 +86,15 @@ def lower_matmul(low: Lowering, node: Node) -> None:
 
 
 def _call_product(low: Lowering, op: integer.QMatMul, ins: list[Place], out: Place) -> None:
-    """Two activations: by the device's own kernel if it has one, else by the generic one."""
-    if low.fine:
-        from .cuda.product import device_product
+    """Two activations: by the kernel that the machine has for it, else by the generic one."""
+    from .cuda.product import device_product
+    from .panels import panel_product
 
-        kernel = device_product(op, tuple(p.view for p in ins), out.view, low.features)
-        if kernel is not None:
-            low.program.call(kernel, tuple(p.pointer for p in (*ins, out)), low.where)
-            return
+    make = device_product if low.fine else panel_product
+    kernel = make(op, tuple(p.view for p in ins), out.view, low.features)
+    if kernel is not None:
+        low.program.call(kernel, tuple(p.pointer for p in (*ins, out)), low.where)
+        return
     low.generic(op, ins, [out])
 
 
