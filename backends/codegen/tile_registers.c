@@ -240,6 +240,6 @@ int qc_emulate_tiles(void) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = trapped;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER; /* an alternate stack may be too small */
   return sigaction(SIGILL, &action, &before);
 }

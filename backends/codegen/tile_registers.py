@@ -7,6 +7,7 @@ that has them nothing is loaded, and in a process that runs no such code neither
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,8 +51,9 @@ def emulate(library: Path) -> None:
 
     There is one emulator in a process: the tiles of a thread are its own.
     """
-    if not _loaded:
-        _loaded.append(_install(library))
+    with _lock:
+        if not _loaded:
+            _loaded.append(_install(library))
 
 
 def counts() -> dict[str, tuple[int, int]]:
@@ -63,6 +65,7 @@ def counts() -> dict[str, tuple[int, int]]:
 
 
 _loaded: list[ctypes.CDLL] = []
+_lock = threading.Lock()
 
 
 def _install(library: Path) -> ctypes.CDLL:

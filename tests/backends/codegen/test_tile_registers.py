@@ -238,7 +238,14 @@ ILLEGAL = {
     "not in fours": product(5, 1, 6),
     "sum of an eighth tile": product(0, 1, 8),
     "something else": "ud2",
-    "encoded 32 bits": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0xf9, 0x5e, 0xc8",
+    "encoded with W": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0xe9, 0x5e, 0xc1",  # else 0, 1, 2
+    "encoded with L": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x6d, 0x5e, 0xc1",
+    "encoded third": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x73, 0x49, 0xc0",  # else tilezero
+    "encoded fourth": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x73, 0x4b, 0x04, 0x37",  # else a load
+    "encoded zero": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x7b, 0x49, 0xc1",
+    "encoded release": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x78, 0x49, 0xc1",
+    "encoded configuration": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x78, 0x49, 0x0f",
+    "resumed": "movb $1, 1(%rdi); ldtilecfg (%rdi)",
     "encoded without an index byte": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x7b, 0x4b, 0x07",
     "encoded eighth tile": "ldtilecfg (%rdi); .byte 0xc4, 0x62, 0x7b, 0x49, 0xc0",
 }
