@@ -111,7 +111,8 @@ def table_of(shapes: Mapping[int, tuple[int, int]], palette: int = 1) -> Array:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     set_up_tiles()
-    code = BASIC | ADDRESSES | CONFIGURED | {"kept": KEPT}
+    single = {"no index": ".byte 0xc4, 0xe2, 0x7b, 0x4b, 0x1c, 0x27", "kept": KEPT}
+    code = BASIC | ADDRESSES | CONFIGURED | single
     return Machine(assembled(code, tmp_path_factory.mktemp("tiles")))
 
 
@@ -148,11 +149,11 @@ def test_addresses(how: str, machine: Machine) -> None:
     np.testing.assert_array_equal(machine.stored(0, 11, 52), data[:11, :52])
 
 
-@pytest.mark.parametrize("stride", [0, -72])
-def test_strides(stride: int, machine: Machine) -> None:
+@pytest.mark.parametrize(("how", "stride"), [("load3", 0), ("load3", -72), ("no index", 0)])
+def test_strides(how: str, stride: int, machine: Machine) -> None:
     data = np.random.default_rng(2).integers(0, 256, (16, 72)).astype(np.uint8)
     machine.configure({3: (9, 64)})
-    machine("load3", data[9:], stride)
+    machine(how, data[9:], stride)
     want = data[9:10].repeat(9, 0) if stride == 0 else data[9:0:-1]
     np.testing.assert_array_equal(machine.stored(3, 9, 64), want[:, :64])
 
@@ -240,6 +241,7 @@ ILLEGAL = {
     "something else": "ud2",
     "encoded with W": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0xe9, 0x5e, 0xc1",  # else 0, 1, 2
     "encoded with L": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x6d, 0x5e, 0xc1",
+    "encoded far source": "ldtilecfg (%rdi); .byte 0xc4, 0xc2, 0x69, 0x5e, 0xc1",
     "encoded third": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x73, 0x49, 0xc0",  # else tilezero
     "encoded fourth": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x73, 0x4b, 0x04, 0x37",  # else a load
     "encoded zero": "ldtilecfg (%rdi); .byte 0xc4, 0xe2, 0x7b, 0x49, 0xc1",
