@@ -172,6 +172,8 @@ def epilogues(n: Net) -> None:
     rows = n.add(shape.Reshape((1, 10, 7, 9)), pairs)  # which lie row after row, not pixel by pixel
     added = E(zero_point=100, residual=residual, low=3)
     n.real(n.conv(rows, 10, (1, 1), epilogue=added, extra=[rows]))
+    n.real(n.conv(c, 16, pad_value=0))  # for which the codes get a border
+    n.real(n.conv(c, 10, (1, 1), epilogue=added, extra=[c]))
 
 
 def batches(n: Net) -> None:

@@ -342,6 +342,8 @@ def run(command: Sequence[str], name: str, table: Array) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", ILLEGAL)
 def test_illegal(name: str, illegal: list[str]) -> None:
+    if name == "resumed" and not missing_features(load("x86-amx")):
+        pytest.skip("this cpu resumes loads, as the emulator does not")
     assert run(illegal, name, table_of(GOOD)) == (-signal.SIGILL, "")
 
 
