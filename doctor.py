@@ -35,7 +35,8 @@ _FAST = ("amx-int8", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "neon")
 
 def examine() -> list[Check]:
     """All checks, in the order in which they should be mended."""
-    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), _arm(), _cuda(), _canary()]
+    elsewhere = [_amx(), _arm(), _cuda()]
+    return [_python(), *_packages(), *_pins(), _linker(), _cpu(), *elsewhere, _canary()]
 
 
 def _python() -> Check:
@@ -84,6 +85,16 @@ def _cpu() -> Check:
     found = f"{host.cpu}: {', '.join(best) or 'neither AVX2 nor NEON'}"
     remedy = "this machine can compile for other targets, but its own code will be slow"
     return Check("cpu", host.available and bool(best), found, remedy)
+
+
+def _amx() -> Check:
+    """Code for AMX is optional, too."""
+    target = targets.load("x86-amx")
+    missing = targets.missing_features(target)
+    found = "emulated here, for want of tile registers" if target.emulated else "runs here"
+    if missing and not target.emulated:
+        found = f"not run here: this machine lacks {', '.join(missing[:3])}"
+    return Check("code for AMX", True, found)
 
 
 def _arm() -> Check:

@@ -317,11 +317,11 @@ def do_targets(args: Namespace) -> int:
         here = "no code generation yet" if not target.available else "runs here"
         if target.available and (missing := targets.missing_features(target)):
             here = f"compiles; this machine lacks {', '.join(missing[:3])}"
-            if target.arch:
-                here += " and emulates it" if target.emulated else ""
             if target.emulator:
                 where = "runs in" if target.emulated else "would run in"
                 here = f"compiles; {where} {target.emulator[0]}"
+            elif target.emulated:
+                here += f" and emulates {'them' if len(missing) > 1 else 'it'}"
         rows.append([name, target.arch or target.cpu, target.description, here])
     print(text_table(["target", "cpu", "description", "state"], rows))
     return 0

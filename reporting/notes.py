@@ -39,12 +39,14 @@ def notes_on_bits(ledger: Sequence[Row]) -> list[str]:
 
 
 def notes_on_code(manifest: Facts, target: Target) -> list[str]:
-    """That there is no code, and why; what was done to check code for a CUDA device."""
+    """That there is no code, and why; what code was checked on where its device is missing."""
     from ..backends.codegen.reference import KEY, reason
 
     formats, facts = manifest.get(KEY), manifest.get("cuda")
     if isinstance(formats, list):
         return [f"No code was generated. {reason(formats)}."]
+    if target.has("amx-int8") and target.emulated:
+        return ["This cpu lacks AMX's tiles: code was checked on emulated ones, nothing timed."]
     if not isinstance(facts, dict):
         return []
     where = "emulated, since no such device is here" if missing_features(target) else "on a device"

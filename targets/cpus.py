@@ -109,6 +109,15 @@ CPUS: dict[str, Features] = {
     "neoverse-v2": _N2,
 }
 
+UNUSED: dict[str, Features] = {
+    "sapphirerapids": frozenset(["avx512fp16", "avx512bf16", "avxvnni", "amx-bf16"]),
+}
+"""What LLVM is told not to use though a cpu has it: kernels gain nothing, and cpus that have all
+the rest can emulate the cpu's tiles."""
+
+TILES: Features = frozenset(["amx-tile", "amx-int8"])
+"""What a cpu that has all else emulates."""
+
 HOST_X86 = (
     "sapphirerapids",
     "icelake-server",

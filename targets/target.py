@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from ..ir.errors import TargetError, nearest
-from .cpus import ARM, CPUS, CUDA, IMPLIES, X86, Features
+from .cpus import ARM, CPUS, CUDA, IMPLIES, TILES, UNUSED, X86, Features
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,17 @@ class Target:
 
     @property
     def emulated(self) -> bool:
-        """Whether this target's programs can be emulated here (for CUDA by a part of them)."""
+        """Whether this target's programs can be emulated here (for CUDA by a part of them).
+
+        Those with AMX are where only its tiles are missing.
+        """
         if self.arch:
             return platform.machine() in ("x86_64", "AMD64")
+        if self.has("amx-int8"):
+            from .host import missing_features  # which makes targets itself
+
+            lacking = missing_features(self)
+            return bool(lacking) and TILES.issuperset(lacking)
         return bool(self.emulator) and shutil.which(self.emulator[0]) is not None
 
     @property
@@ -69,7 +77,7 @@ class Target:
         Of CUDA's host code alone.
         """
         own = frozenset() if self.arch else self.features
-        return own | CPUS.get(self.cpu, frozenset())
+        return (own | CPUS.get(self.cpu, frozenset())) - UNUSED.get(self.cpu, frozenset())
 
     def has(self, *names: str) -> bool:
         """Whether all these features are there; ``TargetError`` for one that does not exist."""
@@ -83,6 +91,8 @@ class Target:
         llvm: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
         if not self.cpu:
             del llvm["mcpu"]
+        if self.cpu in UNUSED:
+            llvm["mattr"] = [f"-{name}" for name in sorted(UNUSED[self.cpu])]
         if self.triple.endswith("hf"):  # else TVM passes floats to libm in integer registers
             llvm["mfloat-abi"] = "hard"
         return {"kind": "cuda", "arch": self.arch, "host": llvm} if self.arch else llvm

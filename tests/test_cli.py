@@ -13,6 +13,7 @@ from qc.console import commands
 from qc.ir.errors import DataError
 from qc.reporting.report import Report
 from qc.tables import text_table
+from qc.targets import load, missing_features
 
 from .small_model import write_place
 
@@ -69,6 +70,37 @@ def test_run_equals_its_reference(
     with np.load(place / "a.npz") as a, np.load(place / "b.npz") as b:
         assert a["y"].shape == (12, 4)
         assert np.array_equal(a["y"], b["y"])
+
+
+def test_amx_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Checked when it is compiled, run and timed in the emulator, and never tuned by it."""
+    from qc.backends.codegen import tile_registers
+
+    target = load("x86-amx")
+    if not target.emulated:
+        pytest.skip(f"runs here, or lacks more than tiles: {missing_features(target)}")
+    write_place(tmp_path, 8, 4, channels=64)
+    model, out, data = (tmp_path / name for name in ("m.onnx", "out", "calib.npz"))
+    told = ["--calib", str(data), "--target", "x86-amx", "--recipe", "int8"]
+    found = []
+    for words in (
+        ["compile", str(model), "-o", str(out), *told],
+        ["run", str(out), "--inputs", str(data), "-o", str(tmp_path / "y.npz"), "--reference"],
+        ["bench", str(out)],
+        ["targets"],
+    ):
+        before = tile_registers.counts()["tdp"]
+        assert cli.main(words) == 0
+        found.append((capfd.readouterr().out, tile_registers.counts()["tdp"] > before))
+    (compiling, checked), (running, ran), (timing, timed), (listing, _) = found
+    assert (checked, ran, timed) == (True, True, True)
+    assert "code on 1 sample: 0 of 4 values differ from the reference" in compiling
+    assert "This cpu lacks AMX's tiles: code was checked on emulated ones" in compiling
+    assert "compiled code: 0 of 32 values differ" in running
+    assert "in an emulator of AMX: times of an emulator, not of a device" in timing
+    assert "this machine lacks amx-int8, amx-tile and emulates them" in listing
+    assert cli.main(["tune", str(out), "--target", "x86-amx", "--seconds", "1"]) == 2
+    assert "cannot be timed here: this machine lacks amx-int8" in capfd.readouterr().err
 
 
 def test_eval_bench_inspect_explain(

@@ -3,6 +3,7 @@
 import pytest
 
 from qc import doctor
+from qc.targets import host as host_module
 from qc.targets.cpus import CPUS
 from qc.targets.host import host
 
@@ -33,6 +34,22 @@ def test_arm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.ok
     assert "not linked without ziglang" in check.found
     assert "qemu-aarch64 is missing" in check.found
+
+
+@pytest.mark.parametrize(
+    ("cpu", "found"),
+    [
+        ("sapphirerapids", "runs here"),
+        ("icelake-server", "emulated here, for want of tile registers"),
+        ("znver5", "emulated here, for want of tile registers"),
+        ("haswell", "not run here: this machine lacks amx-int8, amx-tile, avx512bitalg"),
+    ],
+)
+def test_amx_is_optional(cpu: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "features", lambda: CPUS[cpu])
+    monkeypatch.setattr(host_module.platform, "machine", lambda: "x86_64")
+    check = doctor._amx()
+    assert (check.ok, check.found) == (True, found)
 
 
 def test_cuda_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from ...ir.errors import BackendError, DataError, TargetError, nearest
 from ...ir.hashes import sha256
 from ...ir.types import Array
+from . import tile_registers
 from .emulate import STANDALONE, Emulated, emulator
 from .library import fresh_name
 
@@ -32,8 +33,6 @@ MANIFEST = "manifest.json"
 
 _SHARE_ALL = -3
 """``ThreadGroup::AffinityMode``: any thread may run on any of the processors given."""
-
-_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Artifact:
         check_machine(manifest)
         ports = len(manifest["inputs"]) + len(manifest["outputs"])
         entry = _open(folder / LIBRARY, manifest, threads, ports)
-        return Artifact(folder, manifest, entry, threads)
+        return Artifact(folder, manifest, entry, threads, _emulator_of(manifest))
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs, by name, in arrays of their own, for one array per input.
@@ -194,7 +193,8 @@ def _decoding(folder: Path, manifest: dict[str, Any], threads: int, device: str 
             manifest, lambda end: _open(folder / LIBRARY, manifest, threads, ports, end)
         )
     whole = Entry(Whole(functions), lambda arrays: [*arrays])
-    artifact = Artifact(folder, manifest, whole, threads, command[0] if command else None)
+    name = command[0] if command else _emulator_of(manifest)
+    artifact = Artifact(folder, manifest, whole, threads, name)
     artifact._functions = functions
     return artifact
 
@@ -309,10 +309,17 @@ def check_machine(manifest: Mapping[str, Any]) -> None:
             f"built for {target['triple']}, this machine is {platform.machine()}{hint}"
         )
     lacking = sorted(set(manifest["features"]) - features())
-    if lacking:
+    if lacking and not _emulator_of(manifest):
         raise TargetError(
             f"built for target {target['name']!r}: this machine lacks {', '.join(lacking)}"
         )
+
+
+def _emulator_of(manifest: Mapping[str, Any]) -> str | None:
+    """What emulates instructions that this machine lacks by the file that lies beside the code."""
+    if tile_registers.FILE not in manifest.get("files", {}):
+        return None
+    return tile_registers.emulator(manifest["features"])
 
 
 def _open(
@@ -322,8 +329,11 @@ def _open(
 
     ``suffix``: ends the name of the function, if it is not the first graph's.
     """
-    if "amx-int8" in manifest["features"]:
-        _permit_tiles()
+    if _emulator_of(manifest):
+        check_file(library.parent, manifest, tile_registers.FILE)
+        tile_registers.emulate(library.parent / tile_registers.FILE)
+    elif "amx-int8" in manifest["features"]:
+        tile_registers.permit()
     try:
         with fresh_name(library) as name:
             if threads > 1:
@@ -356,13 +366,6 @@ def _threaded(library: str, threads: int, suffix: str) -> Entry:
 
 def _addresses(arrays: Sequence[Array]) -> list[Any]:
     return [a.__array_interface__["data"][0] for a in arrays]
-
-
-def _permit_tiles() -> None:
-    """Ask Linux for the tile registers, once for the process."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA):
-        raise TargetError("this kernel does not grant the AMX tile registers (arch_prctl)")
 
 
 def ports_of(table: Sequence[Mapping[str, Any]]) -> list[Port]:

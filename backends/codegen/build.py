@@ -27,6 +27,7 @@ from .pool import Pool
 from .program import Emitted, Program
 from .runner import MAIN, MAIN_PARALLEL, RUN, Port, Runner
 from .shares import shares_of
+from .tile_registers import FILE, compile_emulator
 
 if TYPE_CHECKING:
     from .template import Choose
@@ -84,13 +85,16 @@ class Built:
     library: bytes
     manifest: dict[str, Any]
     program: bytes | None = None
+    tiles: bytes | None = None
 
     def write(self, folder: Path) -> None:
-        """Write the library and, for targets with an emulator, the standalone program."""
+        """Write the library and what emulates it elsewhere: a program of its own, AMX's tiles."""
         (folder / LIBRARY).write_bytes(self.library)
         if self.program is not None:
             (folder / STANDALONE).write_bytes(self.program)
             (folder / STANDALONE).chmod(0o755)
+        if self.tiles is not None:
+            (folder / FILE).write_bytes(self.tiles)
 
 
 def build(
@@ -150,6 +154,7 @@ def compile_graph(
     with tempfile.TemporaryDirectory(prefix="qc-link-") as scratch:
         constants, flags = program.constants, tiles(target.features)
         library = link(objects, constants, Path(scratch), target.link, flags)
+        emulator = compile_emulator(Path(scratch), target.link) if flags else None
         alone = None
         if target.standalone:
             plain = {k: v for k, v in objects.items() if k == RUN or k not in runners}
@@ -157,7 +162,7 @@ def compile_graph(
             declared = declare_ports(len(graph.inputs), sizes)
             alone = link_program(plain, constants, declared, Path(scratch), target.standalone)
     log.info("%d kernels, %d calls, arena %d", len(compiled), len(program.calls), program.arena)
-    return Built(library, _manifest(graph, target, program), alone)
+    return Built(library, _manifest(graph, target, program), alone, emulator)
 
 
 def _for_device(

@@ -218,9 +218,11 @@ class Lowering:
         ``lanes``: the physical channels must be a multiple of this.
         """
         view, border = place.view, place.border
-        ready = border is not None and border.value == value and border.halo.covers(pads)
+        ready = not any(pads) or (
+            border is not None and border.value == value and border.halo.covers(pads)
+        )
         wide = lanes == 1 or view.strides[-1] >= round_up(view.shape[1], lanes)
-        if _channels_innermost(view) and wide and (ready or not any(pads)):
+        if _channels_innermost(view) and wide and ready:
             return place
         halo = Halo().grown(pads) if any(pads) else None
         lanes = max(lanes, unit_of(view.dtype, view.shape[1]))

@@ -63,6 +63,8 @@ def lower_conv(low: Lowering, node: Node) -> None:
     depthwise = op.group == w.shape[0] == x.shape[1] > 1
     source = low.as_image(low.place(x), pads, op.pad_value, LANES if depthwise else 1)
     tail = _tail(low, node, op.epilogue, 2, w.shape[0])
+    if tail.residual is not None:
+        tail = replace(tail, residual=low.as_image(tail.residual))
     target = low.result(node.output, LANES)
     window = Window(pair(w.shape[2:], 1), pair(op.strides, 1), pair(op.dilations, 1))
     out = template_target(low, node.output, target)

@@ -1,5 +1,6 @@
 """Networks compiled together, with a feed and what must come out."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from networks import ISLANDS, LAYERS, OTHERS, Net
 
+from qc.backends.codegen import tile_registers
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.backends.codegen.cuda import nvcc
@@ -23,6 +25,20 @@ def need_emulator() -> None:
         emulators.set_up()
     except emulators.Unavailable as error:
         pytest.skip(str(error))
+
+
+def set_up_tiles() -> None:
+    """Let this process run code for AMX, emulated where that is needed; skips where it cannot."""
+    target = load("x86-amx")
+    if not (lacking := missing_features(target)):
+        tile_registers.permit()
+    elif target.emulated:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / tile_registers.FILE
+            library.write_bytes(tile_registers.compile_emulator(Path(folder)))
+            tile_registers.emulate(library)
+    else:
+        pytest.skip(f"this machine lacks {', '.join(lacking)}")
 
 
 @dataclass

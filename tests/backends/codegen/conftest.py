@@ -55,6 +55,12 @@ def islands(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 @pytest.fixture(scope="session")
+def others_on_amx(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """All networks of integers that ``layers`` has not, for AMX."""
+    return once(tmp_path_factory, "others-amx", "x86-amx", *OTHERS)
+
+
+@pytest.fixture(scope="session")
 def others_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """All networks of integers that ``layers`` has not, for 64-bit ARM in an emulator."""
     return once(tmp_path_factory, "others-arm", "arm", *OTHERS)

@@ -167,6 +167,13 @@ def epilogues(n: Net) -> None:
     f = n.add(shape.Flatten(1), n.conv(d, 20))
     n.real(n.dense(f, 10))
     n.out(n.dense(n.add(shape.Flatten(1), d), 33, E(dtype="float32")))
+    c = n.conv(d, 10, (1, 1))
+    pairs = n.add(shape.Transpose((0, 2, 1, 3, 4)), n.add(shape.Reshape((1, 2, 5, 7, 9)), c))
+    rows = n.add(shape.Reshape((1, 10, 7, 9)), pairs)  # which lie row after row, not pixel by pixel
+    added = E(zero_point=100, residual=residual, low=3)
+    n.real(n.conv(rows, 10, (1, 1), epilogue=added, extra=[rows]))
+    n.real(n.conv(c, 16, pad_value=0))  # for which the codes get a border
+    n.real(n.conv(c, 10, (1, 1), epilogue=added, extra=[c]))
 
 
 def batches(n: Net) -> None:

@@ -37,6 +37,11 @@ def test_others(others: Compiled, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OTHERS])
+def test_others_on_amx(others_on_amx: Compiled, name: str) -> None:
+    check(others_on_amx, name)
+
+
+@pytest.mark.parametrize("name", [*OTHERS])
 def test_others_on_arm(others_on_arm: Compiled, name: str) -> None:
     check(others_on_arm, name)
 

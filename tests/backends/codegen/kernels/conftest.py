@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 tvm = pytest.importorskip("tvm")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from compiled import need_emulator  # noqa: E402
+from compiled import need_emulator, set_up_tiles  # noqa: E402
 from emulated import Program  # noqa: E402
 
 from qc.backends.codegen.kernels import DepthwiseWorkload, FloatEpilogue, default_knobs, start  # noqa: E402
 from qc.backends.codegen.kernels.compile import build_module, compile_kernel  # noqa: E402
+from qc.targets import Target, load  # noqa: E402
 
 Array = NDArray[Any]
 _PAGE = mmap.PAGESIZE
@@ -49,10 +50,15 @@ class Case(NamedTuple):
         return self.flag.removeprefix("qemu ") if self.flag.startswith("qemu ") else ""
 
     @property
-    def tvm(self) -> dict[str, str]:
+    def tvm(self) -> dict[str, object]:
         """TVM's target."""
-        triple = {"mtriple": "aarch64-linux-gnu"} if self.emulated else {}
-        return {"kind": "llvm", "mcpu": self.mcpu, **triple}
+        machine = "aarch64" if self.emulated else "x86_64"
+        return Target("case", f"{machine}-linux-gnu", cpu=self.mcpu).tvm()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this cpu has the flag, or emulates what the flag stands for."""
+        return self.flag in CPU_FLAGS or (self.flag == AMX and load("x86-amx").emulated)
 
     @property
     def chosen(self) -> Any:
@@ -69,8 +75,7 @@ def _cpu_flags() -> frozenset[str]:
 
 CPU_FLAGS = _cpu_flags()
 _LIBC = ctypes.CDLL(None, use_errno=True)
-if "amx_int8" in CPU_FLAGS:
-    _LIBC.syscall(158, 0x1023, 18)
+AMX = "amx_int8"
 _KEEP: list[Any] = []
 
 
@@ -181,9 +186,11 @@ class Library:
     def __init__(self, cases: Mapping[str, Case], folder: Path) -> None:
         """Compile the cases which this cpu can run."""
         self._all = cases
-        self.cases = {n: c for n, c in cases.items() if c.emulated or c.flag in CPU_FLAGS}
+        self.cases = {n: c for n, c in cases.items() if c.emulated or c.runs_here}
         self._folder = folder
         native = {n: self._compile(n, c) for n, c in self.cases.items() if not c.emulated}
+        if any(case.flag == AMX for case in self.cases.values()):
+            set_up_tiles()
         if native:
             path = folder / "kernels.so"
             objects = map(str, native.values())
