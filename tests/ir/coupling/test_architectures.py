@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -26,8 +28,9 @@ pytestmark = pytest.mark.slow
 Feed = dict[str, np.ndarray]
 
 
+@cache
 def network(name: str) -> tuple[Graph, list[Feed]]:
-    """In canonical form, and a few feeds."""
+    """In canonical form, and a few feeds; nobody may change them."""
     module, inputs = architectures.build(name)
     graph = from_torch.load(export(module, inputs))
     Canonicalize().apply(graph, Context())
