@@ -21,7 +21,8 @@ def operators() -> list[tuple[str, int, str]]:
     notes = {name: (rule.__doc__ or "").strip() for name, rule in _rules().items()}
     defined = {s.name for s in _standard() if is_defined_by_others(s)}
     notes |= dict.fromkeys(defined - set(notes) - set(REFUSED), _DEFINED)
-    return [(name, _first(name), notes[name]) for name in sorted(notes)]
+    first = _first()
+    return [(name, first[name], notes[name]) for name in sorted(notes)]
 
 
 def _rules() -> dict[str, Callable[..., object]]:
@@ -38,9 +39,13 @@ def _standard() -> list[onnx.defs.OpSchema]:
     return [s for s in onnx.defs.get_all_schemas() if not s.domain and not s.deprecated]
 
 
-def _first(name: str) -> int:
-    history = onnx.defs.get_all_schemas_with_history()
-    return min(s.since_version for s in history if s.name == name and not s.domain)
+def _first() -> dict[str, int]:
+    """The opset that each operator came with."""
+    found: dict[str, int] = {}
+    for s in onnx.defs.get_all_schemas_with_history():
+        if not s.domain:
+            found[s.name] = min(found.get(s.name, s.since_version), s.since_version)
+    return found
 
 
 def table() -> str:

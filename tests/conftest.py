@@ -1,5 +1,6 @@
 """Make ``import qc`` work from an uninstalled checkout: the repository root is the package."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -26,3 +27,12 @@ os.environ["QC_DB"] = os.devnull  # no kernels that somebody tuned here before
 # looked for on purpose: `QC_EXPLORE=1 pytest tests/ir`, many times.
 settings.register_profile("qc", deadline=None, derandomize="QC_EXPLORE" not in os.environ)
 settings.load_profile("qc")
+
+
+def pytest_collection_finish() -> None:
+    """What the modules under test have loaded stays: no collection of garbage need look at it.
+
+    torch, TVM and the tests are 400,000 objects, half of what collections look at.
+    """
+    gc.collect()
+    gc.freeze()

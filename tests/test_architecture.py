@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,20 @@ def sources() -> dict[str, Path]:
 MODULES = sources()
 
 
-def targets_of(module: str, source: str) -> set[str]:
-    """Dotted names that ``module`` imports, relative ones resolved, inside functions as well."""
+@cache  # three tests read all modules
+def imports_in(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """All import statements, inside functions as well."""
+    nodes = ast.walk(ast.parse(source))
+    return [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+def targets_of(module: str, source: str, relative: bool = True) -> set[str]:
+    """Dotted names that ``module`` imports; relative ones are resolved, or left out."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in imports_in(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        elif relative or not node.level:
             base = module.split(".")[: -node.level] if node.level else []
             base += (node.module or "").split(".") if node.module else []
             found |= {".".join([*base, alias.name]) for alias in node.names}
@@ -73,18 +81,11 @@ def allowed(here: str, there: str) -> bool:
 
 def absolute(source: str) -> list[str]:
     """Imports of the package by its own name."""
-    return sorted(n for n in targets_of("qc.any", _without_relative(source)) if _is_own(n))
+    return sorted(n for n in targets_of("qc.any", source, relative=False) if _is_own(n))
 
 
 def _is_own(name: str) -> bool:
     return name.split(".")[0] == "qc"
-
-
-def _without_relative(source: str) -> str:
-    tree = ast.parse(source)
-    keep = [n for n in ast.walk(tree) if isinstance(n, ast.Import)]
-    keep += [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level]  # type: ignore[misc]
-    return ast.unparse(ast.Module(list(keep), []))
 
 
 def test_the_rooms_are_the_packages() -> None:
@@ -152,7 +153,7 @@ def test_no_file_is_too_long() -> None:
 def test_no_module_is_named_after_a_library() -> None:
     """Not after a library that the package uses, nor after a standard one that it imports."""
     imports = {
-        name: {t.split(".")[0] for t in targets_of(name, _without_relative(file.read_text()))}
+        name: {t.split(".")[0] for t in targets_of(name, file.read_text(), relative=False)}
         for name, file in MODULES.items()
     }
     libraries = set().union(*imports.values()) - sys.stdlib_module_names

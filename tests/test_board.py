@@ -14,7 +14,7 @@ pytest.importorskip("ziglang")
 from qc import Artifact, api
 from qc.ir.errors import BackendError
 
-from .searches import searching, times_measured
+from .searches import counting, searching, times_measured
 from .servers import Server, board_serving
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,8 @@ def test_the_board_gives_the_values_of_the_emulator(board: Server, place: Path) 
         for name, array in expected.items():
             np.testing.assert_array_equal(got[name], array)
     del there  # a device serves one caller at a time
-    assert float(str(api.bench(place / "out", device=board.address)["artifact_ms"])) > 0
+    found = api.bench(place / "out", device=board.address, seconds=0.1)
+    assert float(str(found["artifact_ms"])) > 0
 
 
 def test_code_for_another_machine_is_refused(board: Server, place: Path) -> None:
@@ -57,7 +58,9 @@ def test_code_for_another_machine_is_refused(board: Server, place: Path) -> None
         Artifact.load(place / "host", device=board.address)
 
 
-def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> None:
+def test_a_server_killed_in_the_middle_of_tuning(
+    board: Server, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run ends, the records so far are kept, a restart goes on."""
     path = place / "db.jsonl"
     process = searching(place / "out", path, "--device", board.address)
@@ -69,7 +72,8 @@ def test_a_server_killed_in_the_middle_of_tuning(board: Server, place: Path) -> 
     assert before
     board.start("qc: serving")
     where = api.Where(board.address)
-    found = api.tune(api.Job(place / "out", database=path, where=where), 25.0)
+    seconds = counting(monkeypatch, 4)
+    found = api.tune(api.Job(place / "out", database=path, where=where), seconds)
     workloads = found["workloads"]
     assert isinstance(workloads, list)
     assert all(w["failed"] == 0 for w in workloads)

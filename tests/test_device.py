@@ -27,7 +27,7 @@ from qc.backends.codegen.tuning.trial import Operand, Trial
 from qc.ir.errors import BackendError, DataError
 from qc.targets import load
 
-from .searches import searching, times_measured
+from .searches import counting, searching, times_measured
 from .servers import Server, free_port, serving, tracking
 from .small_model import write_data, write_model
 
@@ -123,7 +123,9 @@ def test_kernels_that_crash_or_hang_cost_themselves_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place: Path) -> None:
+def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = place / "killed.jsonl"
     with serving(place) as server:
         process = searching(place / "long", path, "--device", server.address)
@@ -137,9 +139,8 @@ def test_a_server_killed_in_the_middle_ends_the_run_and_keeps_the_records(place:
         assert before
         assert all(json.loads(line)["seconds"] for line in before), "no kernel is blamed"
         server.start("qc: serving")
-        found = api.tune(
-            api.Job(place / "long", database=path, where=api.Where(server.address)), 10.0
-        )
+        job = api.Job(place / "long", database=path, where=api.Where(server.address))
+        found = api.tune(job, counting(monkeypatch, 4))
     workloads = found["workloads"]
     assert isinstance(workloads, list)
     assert all(w["failed"] == 0 for w in workloads)
@@ -158,7 +159,7 @@ def test_a_fleet_behind_a_tracker_survives_the_loss_of_a_board(place: Path) -> N
             with devices(target, address) as there:
                 assert there.width == 2
                 assert there.name == "rpc board"
-            process = searching(place / "long", path, *where, "--seconds", "12")
+            process = searching(place / "long", path, *where, steps=6)
             one.kill()
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors

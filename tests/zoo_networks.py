@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ def network(name: str) -> Graph:
 
     ``name`` may be a file of another kind than ``.onnx``, with its ending.
     """
+    return _loaded(name).copy()
+
+
+@cache  # a program of torch takes seconds
+def _loaded(name: str) -> Graph:
     path = ZOO / name if (ZOO / name).is_file() else ZOO / f"{name}.onnx"
     graph = load_concrete(path, {}, _shown).copy()
     Canonicalize().apply(graph, Context())

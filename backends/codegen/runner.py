@@ -1,10 +1,12 @@
 """The graph runner: a C function that calls all kernels, and packed functions around it.
 
 ``qc_run(inputs..., outputs..., workspace)`` takes plain pointers and checks nothing.
-``main(inputs..., outputs..., workspace)`` takes tensors, checks them as TVM does, and calls it.
-``main_parallel(inputs..., outputs..., workspace, threads)`` wakes TVM's thread pool once.  The
-independent iterations of a kernel are cut into as many parts as there are threads, which wait for
-each other where one needs what another wrote; what is too short for that the first does alone.
+``main_parallel(inputs..., outputs..., workspace, threads)`` takes tensors, checks them as TVM does,
+and wakes TVM's thread pool once.  The independent iterations of a kernel are cut into as many parts
+as there are threads, which wait for each other where one needs what another wrote; what is too
+short for that the first does alone.  For no threads it calls ``qc_run``.
+``main(inputs..., outputs..., workspace)`` calls it for no threads: the checks of many ports take
+longer to compile than all kernels, so they are there once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +40,7 @@ class Port:
 class Runner:
     """Emits the functions for a placed program whose kernels' extents are known.
 
-    ``shares``: what threads do each; without it the first does all.
+    ``shares``: what threads do each; without it the caller does all.
     """
 
     def __init__(
@@ -58,26 +60,45 @@ class Runner:
 
         ``name``: of the function, if not the usual one.
         """
-        with _function(name or (MAIN_PARALLEL if parallel else RUN)) as builder:
+        name = name or (MAIN_PARALLEL if parallel else RUN)
+        with _function(name) as builder:
             buffers = self._declare()
-            threads = I.arg("threads", tirx.Var("threads", "int32")) if parallel else None
-            self._keep(buffers)
-            held = self.program.constants
-            constants = _memory("qc_constants", len(held.data))
-            unpacked = _memory("qc_unpacked", held.room) if held.packed else constants
-            calls = self.program.calls
-            shares = self.shares if parallel else None
-            frame = _Frame(buffers, constants, unpacked, threads, shares)
-            with _pragma("launch_point") if shares else nullcontext():
-                self._stretch(nested(self.program.regions, len(calls)), frame)
+            if parallel:
+                threads = I.arg("threads", tirx.Var("threads", "int32"))
+                self._shared(buffers, threads, name.replace(MAIN_PARALLEL, RUN))
+            else:
+                self._body(buffers)
         return builder.get()
 
     def main(self) -> Any:
         """The packed function for one thread."""
         with _function(MAIN) as builder:
-            buffers = self._declare()
-            I.evaluate(I.call_extern("int32", RUN, *(_address(b) for b in buffers)))
+            names = [*(f"p{i}" for i in range(len(self.ports))), "workspace"]
+            handles = [I.arg(name, tirx.Var(name, "handle")) for name in names]
+            I.evaluate(tirx.call_cpacked(f"__tvm_ffi_{MAIN_PARALLEL}", *handles, _i32(0)))
         return builder.get()
+
+    def _shared(self, buffers: list[Any], threads: Any, alone: str) -> None:
+        """What threads do together, or a call of ``alone``, which does it in the caller's."""
+        call = I.call_extern("int32", alone, *map(_address, buffers))
+        if not self.shares:
+            I.evaluate(call)
+            return
+        with I.If(threads.equal(_i32(0))):
+            with I.Then():
+                I.evaluate(call)
+            with I.Else():
+                self._body(buffers, threads, self.shares)
+
+    def _body(self, buffers: list[Any], threads: Any = None, shares: Shares | None = None) -> None:
+        self._keep(buffers)
+        held = self.program.constants
+        constants = _memory("qc_constants", len(held.data))
+        unpacked = _memory("qc_unpacked", held.room) if held.packed else constants
+        tree = nested(self.program.regions, len(self.program.calls))
+        frame = _Frame(buffers, constants, unpacked, threads, shares)
+        with _pragma("launch_point") if shares else nullcontext():
+            self._stretch(tree, frame)
 
     def _declare(self) -> list[Any]:
         ports = [I.arg(f"p{i}", I.buffer(p.shape, p.dtype)) for i, p in enumerate(self.ports)]

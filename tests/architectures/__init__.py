@@ -16,8 +16,10 @@ ATTENTION = ("vit", "swin", "mobilevit", "detr", "bert", "gpt2", "llama")
 RECURRENT = ("mamba", "vim", "lstm_tagger")
 NAMES = (*CONVOLUTIONAL, *ATTENTION, *RECURRENT)
 
+Example = tuple[torch.Tensor, ...]
 
-def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+
+def build(name: str, seed: int = 0) -> tuple[nn.Module, Example]:
     """The network ``name``, its statistics and norms unlike their trivial beginnings."""
     torch.manual_seed(seed)
     module, inputs = import_module(f".{name}", __name__).build()
@@ -32,7 +34,7 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...]
     return module.eval(), inputs
 
 
-def feeds(inputs: tuple[torch.Tensor, ...], names: list[str], count: int, seed: int = 1):
+def feeds(inputs: Example, names: list[str], count: int, seed: int = 1):
     """Feeds like the example: normal reals, whole numbers up to the example's greatest."""
     rng = np.random.default_rng(seed)
     return [

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 import architectures  # noqa: E402
+from architectures import exported  # noqa: E402
 
 import qc  # noqa: E402
 from qc.backends.torch_fx.convert import to_torch  # noqa: E402
@@ -41,11 +42,12 @@ def values_of(graph, inputs):
 
 
 @pytest.fixture(scope="module", params=architectures.NAMES)
-def network(request):
+def network(request, tmp_path_factory):
     """A module, its inputs, and the graph made of it."""
     module, inputs = architectures.build(request.param)
     graph = from_torch.load(export(module, inputs))
     verify(graph)
+    exported.keep(request.param, graph, tmp_path_factory)
     return module, inputs, graph
 
 

@@ -22,7 +22,7 @@ from .nvcc import Checked, check
 from .source import Source, Translate
 
 _EMULATION = (
-    "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-strict-aliasing", "-fwrapv",
+    "-O1", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-strict-aliasing", "-fwrapv",
     "-ffp-contract=off", "-w",
 )  # fmt: skip
 

@@ -111,6 +111,24 @@ def test_bound_call(each: Compiled) -> None:
         np.testing.assert_array_equal(call.results[name], want)
 
 
+def test_the_functions_for_tvm_check_their_tensors(layers_here: Compiled) -> None:
+    """Both check alike: one calls the other."""
+    import tvm
+
+    manifest = json.loads((layers_here.path / "manifest.json").read_text())
+    want = layers_here.artifact.run(layers_here.feed)
+    ins = [tvm.runtime.tensor(layers_here.feed[p["name"]]) for p in manifest["inputs"]]
+    workspace = tvm.runtime.tensor(np.zeros(max(manifest["workspace_bytes"], 64), np.uint8))
+    library = tvm.runtime.load_module(str(layers_here.path / "lib.so"))
+    for name, threads in (("main", ()), ("main_parallel", (0,)), ("main_parallel", (2,))):
+        outs = [tvm.runtime.tensor(np.zeros(p["shape"], p["dtype"])) for p in manifest["outputs"]]
+        library[name](*ins, *outs, workspace, *threads)
+        for port, out in zip(manifest["outputs"], outs, strict=True):
+            np.testing.assert_array_equal(out.numpy(), want[port["name"]], err_msg=name)
+        with pytest.raises(ValueError, match=r"Mismatched p0\.ndim on argument #0"):
+            library[name](workspace, *ins[1:], *outs, workspace, *threads)
+
+
 def test_results_are_fresh_arrays(layers_here: Compiled) -> None:
     first = layers_here.artifact.run(layers_here.feed)
     name = next(iter(first))

@@ -8,10 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 import architectures  # noqa: E402
+from architectures import exported  # noqa: E402
 
 from qc.backends.qdq.executor import OnnxRuntimeExecutor  # noqa: E402
-from qc.frontends import from_torch  # noqa: E402
-from qc.frontends.torch_program import export  # noqa: E402
 from qc.ir import Graph  # noqa: E402
 from qc.ir.coupling import Coupling  # noqa: E402
 from qc.ir.untie import untie  # noqa: E402
@@ -26,18 +25,19 @@ pytestmark = pytest.mark.slow
 Feed = dict[str, np.ndarray]
 
 
-def network(name: str) -> tuple[Graph, list[Feed]]:
-    """In canonical form, and a few feeds."""
-    module, inputs = architectures.build(name)
-    graph = from_torch.load(export(module, inputs))
+@pytest.fixture(scope="module", params=architectures.NAMES)
+def network(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Graph, list[Feed]]:
+    """In canonical form, and a few feeds; nobody may change them."""
+    graph, inputs = exported.graph_of(request.param, tmp_path_factory)
     Canonicalize().apply(graph, Context())
     untie(graph)
     return graph, architectures.feeds(inputs, [v.name for v in graph.inputs], 5)
 
 
-@pytest.mark.parametrize("name", architectures.NAMES)
-def test_masked_equals_sliced(name: str) -> None:
-    graph, feeds = network(name)
+def test_masked_equals_sliced(network: tuple[Graph, list[Feed]]) -> None:
+    graph, feeds = network
     coupling, rng = Coupling(graph), np.random.default_rng(3)
     groups = coupling.deletable()
     assert len(groups) >= 2
@@ -45,9 +45,8 @@ def test_masked_equals_sliced(name: str) -> None:
         assert difference(coupling, some(coupling, groups, fraction, rng), feeds[0]) <= 1e-5
 
 
-@pytest.mark.parametrize("name", architectures.NAMES)
-def test_thirty_percent(name: str) -> None:
-    graph, feeds = network(name)
+def test_thirty_percent(network: tuple[Graph, list[Feed]]) -> None:
+    graph, feeds = network
     small = graph.copy()
     how = PruneChannels(macs=0.7, allocation="ranked")
     how.apply(small, Context(calibration=feeds, executor=OnnxRuntimeExecutor()))

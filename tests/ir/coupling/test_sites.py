@@ -17,7 +17,7 @@ from qc.ir.errors import PassError
 from qc.ir.evaluate import evaluate
 from qc.ir.graph import Graph
 
-from .moving import ACTIONS, Move, apart, relative
+from .moving import ACTIONS, Known, Move, apart, relative
 from .random_float_networks import Maps, encoder, transformer
 
 EXACT = 1e-9
@@ -55,6 +55,34 @@ def test_random_decoders(seed: int) -> None:
 @given(st.integers(0, 10**9))
 def test_random_encoders(seed: int) -> None:
     assert check(encoder(seed), seed) >= 8
+
+
+class Spoiled(Move):
+    """A move that gets one weight a little wrong."""
+
+    weight = ""
+
+    def graph(self) -> Graph:
+        graph = super().graph()
+        graph.assign(graph[self.weight], np.asarray(graph[self.weight].data) * (1 + 1e-6))
+        return graph
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_node_by_node_says_what_all_at_once_says(action: Action) -> None:
+    """Of every site, and of every weight that is wrong."""
+    graph, rng = encoder(3), np.random.default_rng(3)
+    feed = random_feed(graph, rng)
+    known, sites, seen = Known(graph, feed), Sites(graph, action), 0
+    for found in sites.free():
+        assert max(known.apart(Move(sites, [found], rng))) <= EXACT
+    for weight in graph.constants:
+        move = Spoiled(sites, sites.free()[:1], rng)
+        move.weight = weight.name
+        wrong = max(apart(move, feed)) > EXACT
+        assert (max(known.apart(move)) > EXACT) == wrong
+        seen += wrong
+    assert seen > 5
 
 
 def two_layers(function: str, width: int = 6, **attributes: object) -> Builder:
