@@ -23,6 +23,7 @@ from ...ir.types import Array
 from . import tile_registers
 from .emulate import STANDALONE, Emulated, emulator
 from .library import fresh_name
+from .threaded import threaded
 
 if TYPE_CHECKING:
     from .decoder import Decoder, Functions
@@ -31,7 +32,6 @@ FORMAT = 1
 LIBRARY = "lib.so"
 MANIFEST = "manifest.json"
 
-_SHARE_ALL = -3
 """``ThreadGroup::AffinityMode``: any thread may run on any of the processors given."""
 
 
@@ -337,7 +337,7 @@ def _open(
     try:
         with fresh_name(library) as name:
             if threads > 1:
-                return _threaded(name, threads, suffix)
+                return Entry(*threaded(name, threads, suffix))
             loaded = ctypes.CDLL(name, mode=os.RTLD_LAZY | os.RTLD_LOCAL)
         function = getattr(loaded, f"qc_run{suffix}")
     except (OSError, AttributeError, RuntimeError) as error:
@@ -345,23 +345,6 @@ def _open(
     function.argtypes = [ctypes.c_void_p] * (ports + 1)
     function.restype = None
     return Entry(function, _addresses)
-
-
-def _threaded(library: str, threads: int, suffix: str) -> Entry:
-    """The library loaded by TVM's runtime, which gives it the thread pool.
-
-    Only the runtime's library: importing ``tvm`` would load its compiler, or keep it from the
-    whole process and from its children.
-    """
-    import tvm_ffi
-
-    tvm_ffi.libinfo.load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
-    # Unless it is given them, TVM takes every second processor for a hyperthread, and with one left
-    # runs all on the caller's thread.  (TVM_NUM_THREADS would reach the children of this process.)
-    processors = [str(p) for p in sorted(os.sched_getaffinity(0))]
-    tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL, threads, processors)
-    function = tvm_ffi.load_module(library)[f"main_parallel{suffix}"]
-    return Entry(function, lambda arrays: [*arrays, threads])
 
 
 def _addresses(arrays: Sequence[Array]) -> list[Any]:

@@ -86,12 +86,14 @@ class Generic:
     """A kernel from an op and the layouts of its (present) operands and its results.
 
     ``fine``: for a machine of many threads, which computes an element (or a row) in each.
+    ``joined``: pixels of three bytes are joined before they are stored (``pixels``).
     """
 
     op: Op
     ins: Views
     outs: Views
     fine: bool = False
+    joined: bool = False
 
     @property
     def label(self) -> str:
@@ -105,7 +107,7 @@ class Generic:
     def _body(self, frame: Frame) -> int:
         if (formula := _formula(self.op)) is not None:
             whole = _WHOLE.get(self.op.name, -1)
-            return emit_pointwise(frame, self.ins, self.outs[0], formula, whole)
+            return emit_pointwise(frame, self.ins, self.outs[0], formula, whole, self.joined)
         if (emitter := _EMITTERS.get(self.op.name)) is not None:
             return emitter(self.op, frame, self.ins, self.outs)
         raise BackendError(f"op {self.op.name} cannot be compiled")

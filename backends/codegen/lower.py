@@ -194,7 +194,7 @@ class Lowering:
     def generic(self, op: Op, ins: list[Place], outs: list[Place]) -> None:
         """Call the generic kernel of ``op``."""
         views = (tuple(p.view for p in ins), tuple(p.view for p in outs))
-        kernel = Generic(op, *views, self.fine)
+        kernel = Generic(op, *views, self.fine, joined="avx2" in self.features)
         self.program.call(kernel, tuple(p.pointer for p in (*ins, *outs)), self.where)
 
     def copy(self, source: Place, target: Place) -> None:

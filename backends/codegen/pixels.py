@@ -1,7 +1,7 @@
 """Pixels of three bytes, as images are that a network is given: sixteen are stored at once.
 
-Left to itself LLVM stores such bytes one by one.  Here the three of a pixel are joined in a number
-of 32 bits, and a shuffle drops each fourth byte.
+Left to itself LLVM stores such bytes one by one on x86 (ARM has an instruction that stores them).
+Here the three of a pixel are joined in a number of 32 bits, and a shuffle drops each fourth byte.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,13 +23,21 @@ class Copy(Op):
 
 
 def emit_pointwise(
-    frame: Frame, ins: tuple[Strided, ...], out: Strided, formula: Formula, mapped: int = -1
+    frame: Frame,
+    ins: tuple[Strided, ...],
+    out: Strided,
+    formula: Formula,
+    mapped: int = -1,
+    joined: bool = False,
 ) -> int:
-    """Emit the loops; operands from ``mapped`` on are whole arrays, not read elementwise."""
+    """Emit the loops; operands from ``mapped`` on are whole arrays, not read elementwise.
+
+    ``joined``: pixels of three bytes are stored many at a time.
+    """
     read = ins if mapped < 0 else ins[:mapped]
     strides = [x.broadcast(out.shape).strides for x in read]
     loops = merge(out.shape, [*strides, out.strides])
-    if are_pixels(loops, frame):
+    if joined and are_pixels(loops, frame):
         return emit_pixels(frame, loops, lambda at: formula(frame, at))
     with nest(loops, frame) as (indices, extent):
         frame.store(formula(frame, indices[:-1]), indices[-1])

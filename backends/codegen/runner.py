@@ -6,7 +6,7 @@ and wakes TVM's thread pool once.  The independent iterations of a kernel are cu
 as there are threads, which wait for each other where one needs what another wrote; what is too
 short for that the first does alone.  For no threads it calls ``qc_run``.
 ``main(inputs..., outputs..., workspace)`` calls it for no threads: the checks of many ports take
-longer to compile than all kernels, so they are there once.
+longer to compile than all kernels, so they are there once (and their errors name the one function).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ class Runner:
         if not self.shares:
             I.evaluate(call)
             return
-        with I.If(threads.equal(_i32(0))):
+        with I.If(threads < _i32(1)):
             with I.Then():
                 I.evaluate(call)
             with I.Else():

@@ -213,9 +213,9 @@ static struct sigaction before;
 
 static void pass_on(int number, siginfo_t *info, void *context) {
   if (before.sa_flags & SA_SIGINFO) before.sa_sigaction(number, info, context);
-  else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN)
-    signal(number, SIG_DFL); /* the instruction runs once more, and ends the process */
-  else before.sa_handler(number);
+  else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) before.sa_handler(number);
+  else if (info->si_code > 0) signal(number, SIG_DFL); /* it runs once more, and ends the process */
+  else if (before.sa_handler == SIG_DFL) signal(number, SIG_DFL), raise(number);
 }
 
 /* Goes on with the tile instructions that follow at once: a trap costs far more than they do. */

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from networks import ISLANDS, LAYERS, OTHERS, Net
 
-from qc.backends.codegen import tile_registers
+from qc.backends.codegen import shares, tile_registers
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.backends.codegen.cuda import nvcc
@@ -58,9 +58,12 @@ def compile_networks(target: str, names: list[str], path: Path) -> Compiled:
     return compile_all(target, {name: known[name] for name in names}, path)
 
 
-def compile_all(target: str, networks: dict[str, Callable[[Net], None]], path: Path) -> Compiled:
+def compile_all(
+    target: str, networks: dict[str, Callable[[Net], None]], path: Path, alone: float = -1.0
+) -> Compiled:
     """Build networks into one artifact, if it is not there; skips where this machine cannot run it.
 
+    Threads share calls that take longer than ``alone`` seconds, however short the network is.
     nvcc is left out: test_cuda_instructions.py asks it.
     """
     description = load(target)
@@ -76,6 +79,8 @@ def compile_all(target: str, networks: dict[str, Callable[[Net], None]], path: P
     if not path.exists():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(nvcc, "nvcc", lambda: None)
+            patch.setattr(shares, "ALONE", alone)
+            patch.setattr(shares, "WAKE", -1.0)
             build(net.graph, description, path)
     feed = net.feed()
     return Compiled(path, Artifact.load(path), feed, evaluate(net.graph, feed), outputs)

@@ -10,7 +10,6 @@ import pytest
 from compiled import compile_all
 from networks import Net
 
-from qc.backends.codegen import shares
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build
 from qc.backends.codegen.lower import lower
@@ -196,13 +195,9 @@ def test_the_values_of_the_reference(target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alone", [-1.0, 3e-8])
-def test_threads_that_share_calls_give_the_same(
-    alone: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_that_share_calls_give_the_same(alone: float, tmp_path: Path) -> None:
     """All calls split, or the longer ones: each thread goes around loops, looks at conditions."""
-    monkeypatch.setattr(shares, "ALONE", alone)
-    monkeypatch.setattr(shares, "WAKE", -1.0)
-    made = compile_all("x86", {**COUNTED, **DATA_DECIDE}, tmp_path / "out")
+    made = compile_all("x86", {**COUNTED, **DATA_DECIDE}, tmp_path / "out", alone)
     together = Artifact.load(made.path, threads=2)
     want = made.artifact.run(made.feed)
     for _ in range(50):

@@ -8,6 +8,7 @@ from compiled import need_emulator
 from decoders import WORDS, Shape, decoder, tokens_of
 from networks import Net
 
+from qc.backends.codegen import shares
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.build import build, compile_graph
 from qc.decoding import decoding_of
@@ -30,7 +31,10 @@ def compiled(shape, path, target="host", capacity=0):
 
     graph = decoder(shape)
     made = decoding_of(graph, capacity or shape.length, {"x": tokens_of(shape)})
-    built = compile_graph(made.step, load(target), prompt=made.prompt)
+    with pytest.MonkeyPatch.context() as patch:  # threads share all calls, however short
+        patch.setattr(shares, "ALONE", -1.0)
+        patch.setattr(shares, "WAKE", -1.0)
+        built = compile_graph(made.step, load(target), prompt=made.prompt)
     path.mkdir()
     built.write(path)
     save(made.whole, path)

@@ -11,7 +11,7 @@ import pytest
 from compiled import compile_all
 from networks import Net
 
-from qc.backends.codegen import panels, shares
+from qc.backends.codegen import panels
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.kernels.compile import build_module
 from qc.backends.codegen.lower import lower
@@ -87,8 +87,6 @@ def products(target: str) -> list[PanelProduct]:
 def test_the_integers_of_the_reference(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "ALONE", -1.0)
-    monkeypatch.setattr(shares, "WAKE", -1.0)
     if target == "avx-vnni":
         target = "x86-vnni"
         monkeypatch.setattr(panels, "dots_of", lambda _: NARROW)

@@ -10,7 +10,6 @@ import pytest
 from compiled import compile_all
 from networks import Net
 
-from qc.backends.codegen import shares
 from qc.backends.codegen.artifact import Artifact
 from qc.backends.codegen.generic import Generic
 from qc.backends.codegen.lower import lower
@@ -35,11 +34,7 @@ NETWORKS["a batch"] = partial(images, height=4, width=20, batch=3)
     "target",
     ["x86", "x86-vnni", *(pytest.param(t, marks=pytest.mark.slow) for t in ("arm-v8", "arm-v7"))],
 )
-def test_the_codes_of_the_reference(
-    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shares, "ALONE", -1.0)
-    monkeypatch.setattr(shares, "WAKE", -1.0)
+def test_the_codes_of_the_reference(target: str, tmp_path: Path) -> None:
     made = compile_all(target, NETWORKS, tmp_path / "out")
     artifacts = [made.artifact]
     if not load(target).emulator:

@@ -292,8 +292,10 @@ elif how == "plain":
     faulthandler.enable()
 elif how == "sent":
     signal.signal(signal.SIGILL, lambda *_: print("caught"))
+elif how == "sent, ignored":
+    signal.signal(signal.SIGILL, signal.SIG_IGN)
 assert ctypes.CDLL(tiles).qc_emulate_tiles() == 0
-if how == "sent":
+if how.startswith("sent"):
     os.kill(os.getpid(), signal.SIGILL)
 else:
     library.something_else(None, None)
@@ -308,6 +310,8 @@ print("went on")
         ("plain", -signal.SIGILL, "", "Fatal Python error: Illegal instruction"),
         ("skipped", 0, "went on", ""),
         ("sent", 0, "caught\nwent on", ""),
+        ("sent, ignored", 0, "went on", ""),
+        ("sent to nobody", -signal.SIGILL, "", ""),
     ],
 )
 def test_the_handler_that_was_there(
