@@ -36,8 +36,11 @@ from qc.scoring import peers
 from qc.targets import load
 
 TARGETS = ("arm-v8", "arm", "arm-i8mm")
-MORE, MORE_THEIRS = 5, 60
-"""Repetitions whose cost is averaged.  What Python does at its start varies by millions."""
+MORE = 5
+"""Repetitions whose cost is averaged."""
+
+WORK = 3e9
+"""Multiply-accumulates of onnxruntime's repetitions: Python's start varies by 30 million steps."""
 
 ORT = """
 import sys
@@ -86,16 +89,18 @@ def ours(counter: Counter, emulator: Sequence[str], folder: Path) -> float:
     return (many - few) / MORE
 
 
-def theirs(counter: Counter, emulator: Sequence[str], root: Path, model: Path, feed: Path) -> float:
-    """Instructions of one inference of onnxruntime."""
+def theirs(
+    counter: Counter, emulator: Sequence[str], root: Path, model: Path, feed: Path, more: int
+) -> float:
+    """Instructions of one inference of onnxruntime, of ``more``."""
     python = ["-L", str(root), str(root / "usr" / "bin" / "python3"), "-c", ORT]
     describe_cpu(root, emulator[-1])
     env = {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
     few, many = (
         counter.of(emulator, [*python, str(root / "site"), str(model), str(feed), str(n)], env=env)
-        for n in (2, 2 + MORE_THEIRS)
+        for n in (2, 2 + more)
     )
-    return (many - few) / MORE_THEIRS
+    return (many - few) / more
 
 
 def main() -> int:
@@ -135,12 +140,12 @@ def measure(name: str, scratch: Path, args: argparse.Namespace) -> list[list[obj
         out = scratch / target
         report = api.compile_to_directory(api.Job(entry.path, target, None, calib), out)
         count = ours(counter, emulator, out) / 1e6
+        macs, more = report.macs / 1e6, round(WORK / report.macs)
         other = [
-            theirs(counter, emulator, args.root.resolve(), v, scratch / "feed.npz") / 1e6
+            theirs(counter, emulator, args.root.resolve(), v, scratch / "feed.npz", more) / 1e6
             for v in variants.values()
         ]
         best = min(other, default=None)
-        macs = report.macs / 1e6
         row = [name, target, macs, count, macs / count, best, count / best if best else None]
         print(*row, flush=True)
         rows.append(row)
