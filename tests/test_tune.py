@@ -182,6 +182,7 @@ def test_broken_lines_are_said_and_kept(
             "--measured-on takes other times: give one",
         ),
         (("compile", "m.onnx", "-o", "o", *LATENCY, "--measured-on", "pi"), "'pi' is nobody"),
+        (("compile", "no", "-o", "o", "--measured-on", "pi"), "'pi' is nobody"),
         (("tune", "m.onnx", *SCHEDULES, "--device", "127.0.0.1:9"), "leave out --device"),
         (("tune", "m.onnx", *SCHEDULES, "--bundle", "b.tar"), "a bundle holds what templates"),
     ],

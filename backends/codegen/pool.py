@@ -4,7 +4,8 @@ The limit is processor time where the system tells it: LLVM that hangs burns it,
 does not.  Whoever waits for something else is given ``patience`` times as long by the clock.
 
 A child is a process group of its own, so that a compiler that it has started is killed with it, and
-dies with its parent.
+both die with the parent (``orphan``).  A group is killed before its child is waited for: later the
+number may be somebody else's.
 
 A child takes seconds to load TVM.  Those of a pool that is ``lasting`` go to the next one of this
 process when they are not needed any more, and end with it.
@@ -33,9 +34,7 @@ PATIENCE = 10.0
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = """
-import ctypes, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # when the parent dies: PR_SET_PDEATHSIG
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 root = Path(sys.argv[1])
@@ -43,6 +42,8 @@ spec = spec_from_file_location("qc", root / "__init__.py", submodule_search_loca
 module = module_from_spec(spec)
 sys.modules["qc"] = module
 spec.loader.exec_module(module)
+from qc.backends.codegen.orphan import end_with
+end_with(int(sys.argv[2]))
 sys.modules["torch"] = None  # TVM imports it where it can, which takes longer than all the rest
 import tvm
 from qc.backends.codegen.worker import serve
@@ -99,7 +100,7 @@ class Pool:
     ) -> None:
         """Kill them, or leave them to others."""
         workers, self._workers = self._workers, []
-        left = [w for w in workers if self.lasting and w.process.poll() is None]
+        left = [w for w in workers if self.lasting and not _ended(w)]
         _idle.extend(left)
         _end([w for w in workers if w not in left])
 
@@ -127,7 +128,7 @@ class Pool:
     def results(self, jobs: Mapping[str, Job]) -> Iterator[tuple[str, Any]]:
         """Names and what became of their jobs, as they are done: a string says why one failed."""
         waiting = list(jobs.items())[::-1]
-        for worker in [w for w in self._workers if w.process.poll() is not None]:
+        for worker in [w for w in self._workers if _ended(w)]:
             self._replace(worker)
         try:
             while waiting or any(w.pending for w in self._workers):
@@ -140,7 +141,7 @@ class Pool:
             for worker in [w for w in self._workers if w.pending]:
                 worker.pending = False
                 _kill(worker)
-                worker.process.wait()
+                _ended(worker, wait=True)
 
     def _give(self, worker: _Worker, name: str, job: Job) -> None:
         worker.name, worker.started, worker.pending = name, _spent(worker), True
@@ -169,10 +170,10 @@ class Pool:
         try:
             return receive(worker.process.stdout)  # type: ignore[arg-type]
         except EOFError:
-            code = worker.process.wait()
-            why = f"exit code {code}{_last_words(worker)}"
+            _ended(worker, wait=True)
+            words = _last_words(worker)
             self._replace(worker)
-            return f"the process died ({why})"
+            return f"the process died (exit code {worker.process.returncode}{words})"
 
     def _replace(self, worker: _Worker) -> None:
         """A new process in place of one that hangs or is dead."""
@@ -230,7 +231,7 @@ def _last_words(worker: _Worker) -> str:
 
 def _spawn() -> _Worker:
     # -P: modules that lie in the current folder are none of ours.
-    command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT)]
+    command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT), str(os.getpid())]
     pipe, errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115
     environment = _environment()
     process = subprocess.Popen(
@@ -239,9 +240,18 @@ def _spawn() -> _Worker:
     return _Worker(process, errors, os.getpid())
 
 
+def _ended(worker: _Worker, wait: bool = False) -> bool:
+    """Whether a worker has ended, or after a ``wait`` that it has; its number stays its own."""
+    options = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
+    try:
+        return os.waitid(os.P_PID, worker.process.pid, options) is not None
+    except ChildProcessError:  # somebody waits for all children
+        return True
+
+
 def _kill(worker: _Worker) -> None:
     """Kill a worker with the programs that it has started, as nvcc or a C compiler."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker.process.pid, signal.SIGKILL)
 
 

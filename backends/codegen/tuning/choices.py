@@ -14,7 +14,8 @@ class Choices:
     """A ``Choose`` that replays a database, without searching.
 
     ``measurer``: whose times count where several measured.  ``asked``: by whose times the kernel of
-    each workload was chosen, empty where by estimate.
+    each workload was chosen, empty where by estimate: that of one of its layers where their visits
+    leave them other kernels, the ``measurer``'s if it was one.
     """
 
     target: Target
@@ -26,7 +27,9 @@ class Choices:
         """The kernel of a workload."""
         setting = Setting.of(self.target)
         found, judge = self.database.best(setting, workload, self.measurer)
-        self.asked[describe(workload)] = judge
+        text = describe(workload)
+        if not self.asked.get(text) or (judge and judge == self.measurer):
+            self.asked[text] = judge
         return by_estimate(workload, features) if found is None else found
 
     @property

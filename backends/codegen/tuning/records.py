@@ -109,8 +109,9 @@ class Record:
         seconds = table["seconds"]
         if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
             raise ValueError(f"seconds = {seconds!r}")
+        workload = _text(_renewed(table["workload"]))
         return Record(
-            Setting.parse(table["setting"]), str(table["measurer"]), _text(table["workload"]),
+            Setting.parse(table["setting"]), str(table["measurer"]), workload,
             str(table["template"]), tuple(sorted(knobs)), seconds, str(table["error"]),
             bool(table["final"]),
         )  # fmt: skip
@@ -181,6 +182,20 @@ def describe(workload: ConvWorkload) -> str:
             "epilogue": after,
         }
     )
+
+
+def _renewed(workload: object) -> object:
+    """A workload of a line as ``describe`` says it now; ``ValueError`` where that is not known.
+
+    Visits were the nearest quarters, of two depths: an odd number of them lies within one half, an
+    even one is about where a half ends.
+    """
+    match workload:
+        case {"visits": [int(quarters), *_], **others} if quarters % 2:
+            return {"visits": (quarters + 1) // 2, **others}
+        case {"visits": [*_]}:
+            raise ValueError("counted by quarters")
+    return workload
 
 
 def _view(v: View) -> list[object]:

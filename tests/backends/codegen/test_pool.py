@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -176,23 +178,84 @@ def test_what_a_process_has_started_ends_with_it(
         assert until(lambda: not any(map(alive, started)))
 
 
-def test_processes_die_with_a_program_that_is_killed(tmp_path: Path) -> None:
-    """Also those that are busy, which hear of nothing."""
-    root = Path(__file__).resolve().parents[2]
+BUSY = """
+import os, subprocess
+started = subprocess.Popen(["sleep", "600"])
+with open("now", "w") as file: file.write(f"{os.getpid()} {started.pid}")
+os.rename("now", "job.pids")
+while True: pass
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import os; del os.pidfd_open\n"])
+def test_processes_die_with_a_program_that_is_killed(tmp_path: Path, before: str) -> None:
+    """Also those that are busy, which hear of nothing, and what they have started."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
-        "from functools import partial\n"
-        "from qc.backends.codegen.pool import Pool\n"
-        'job = \'import os\\nopen("pid", "w").write(f"{os.getpid()}.")\\nwhile True: pass\'\n'
-        "with Pool(1, 600.0) as pool: print(dict(pool.results({'job': partial(exec, job)})))"
+        "pool._BOOT = sys.argv[2] + pool._BOOT\n"
+        "with pool.Pool(1, 600.0) as p: print(dict(p.results({'job': partial(exec, sys.argv[3])})))"
     )
-    program = subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=tmp_path)
-    assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
-    worker = int((tmp_path / "pid").read_text().rstrip("."))
-    assert alive(worker)
+    program = program_of(code, before, BUSY, folder=tmp_path)
+    started = pids(tmp_path, "job")
+    assert all(map(alive, started))
     program.kill()
     program.wait()
+    assert until(lambda: not any(map(alive, started)))
+
+
+def test_processes_whose_program_died_before_they_ran_do_nothing(tmp_path: Path) -> None:
+    code = (
+        "p = pool.Pool(1).__enter__()\n"
+        "p._give(p._workers[0], 'job', partial(open, 'done', 'w'))\n"
+        "print(p._workers[0].process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    program = program_of(code, folder=tmp_path)
+    worker = int(program.communicate()[0])
     assert until(lambda: not alive(worker))
+    assert not (tmp_path / "done").exists()
+
+
+def program_of(code: str, *words: str, folder: Path) -> "subprocess.Popen[str]":
+    """A program that has imported the pool."""
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        f"from functools import partial\nfrom qc.backends.codegen import pool\n{code}"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).resolve().parents[2]), *words]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_outlive_the_thread_that_started_them() -> None:
+    """Idle ones pass between threads."""
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(1) as threads:
+            pool = threads.submit(stack.enter_context, Pool(1)).result()
+            first = threads.submit(asked, pool, os.getpid).result()
+        assert asked(pool, os.getpid) == first
+
+
+def test_a_group_is_killed_while_its_number_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later it may be that of somebody else, whom it is not allowed to kill, or worse: is."""
+    kill, known = os.killpg, []
+
+    def refused(group: int, signal: int) -> None:
+        known.append(Path(f"/proc/{group}").exists())
+        kill(group, signal)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", refused)
+    with Pool(1, lasting=True) as pool:
+        assert "exit code 7" in str(asked(pool, partial(os._exit, 7)))
+        answers = pool.results({"pid": os.getpid})
+        os.kill(next(answers)[1], 9)
+        assert until(lambda: not alive(pool._workers[0].process.pid))
+        assert isinstance(asked(pool, os.getpid), int)
+    with Pool(2, lasting=True) as pool:
+        answers = pool.results({"never": partial(time.sleep, 600), "pid": os.getpid})
+        next(answers)
+        answers.close()
+    assert len(known) == 4
+    assert all(known)
 
 
 def test_torch_is_not_loaded() -> None:

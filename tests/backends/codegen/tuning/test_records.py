@@ -168,6 +168,20 @@ def test_a_workload_is_its_shapes_not_its_numbers() -> None:
     assert len({describe(w) for w in different}) == len(different)
 
 
+def test_visits_by_quarters_serve_where_they_tell_the_half(tmp_path: Path) -> None:
+    """Lines of old count the nearest quarters of two depths, today's the halves of the first."""
+    path = tmp_path / "db"
+    for visits in range(65):
+        workload = replace(pointwise(), visits=(visits, visits + 3))
+        now = Record.of(SETTING, "here", by_estimate(workload, AVX2), 1e-6)
+        table = json.loads(now.line())
+        table["workload"]["visits"] = [round(visits / 4), round((visits + 3) / 4)]
+        path.write_text(json.dumps(table) + "\n")
+        database = Database.open(path)
+        assert (database.records, database.skipped) in [({now.workload: [now]}, 0), ({}, 1)]
+        assert database.skipped == (round(visits / 4) % 2 == 0)
+
+
 def test_candidates_begin_with_the_default_and_differ() -> None:
     for features in (AVX2, AVX2 | {"avx512f", "avx512vnni", "amx-int8"}, frozenset({"neon"})):
         found = candidates(pointwise(), features)
