@@ -32,8 +32,6 @@ FORMAT = 1
 LIBRARY = "lib.so"
 MANIFEST = "manifest.json"
 
-"""``ThreadGroup::AffinityMode``: any thread may run on any of the processors given."""
-
 
 @dataclass(frozen=True)
 class Port:

@@ -19,7 +19,8 @@ from .cuda.batches import MOST, apart
 from .kernels import ConvWorkload, DepthwiseWorkload, View
 from .layout import LANES, Strided, round_up
 from .lower import Lowering, Place
-from .program import Pointer
+from .panels import panel_product
+from .program import Kernel, Pointer
 
 Epilogue = kernel.Epilogue | kernel.FloatEpilogue
 
@@ -75,7 +76,7 @@ def lower_conv(low: Lowering, node: Node) -> None:
 
 
 def lower_matmul(low: Lowering, node: Node) -> None:
-    """``QMatMul`` with constant weights; of two activations the generic kernel, or the device's."""
+    """``QMatMul`` with constant weights by a template; of two activations by ``_call_product``."""
     op = node.op
     assert isinstance(op, integer.QMatMul)
     b = node.operands[1]
@@ -89,11 +90,14 @@ def lower_matmul(low: Lowering, node: Node) -> None:
 
 def _call_product(low: Lowering, op: integer.QMatMul, ins: list[Place], out: Place) -> None:
     """Two activations: by the kernel that the machine has for it, else by the generic one."""
-    from .cuda.product import device_product
-    from .panels import panel_product
+    views = tuple(p.view for p in ins)
+    kernel: Kernel | None
+    if low.fine:
+        from .cuda.product import device_product
 
-    make = device_product if low.fine else panel_product
-    kernel = make(op, tuple(p.view for p in ins), out.view, low.features)
+        kernel = device_product(op, views, out.view, low.features)
+    else:
+        kernel = panel_product(op, views, out.view, low.features)
     if kernel is not None:
         low.program.call(kernel, tuple(p.pointer for p in (*ins, out)), low.where)
         return

@@ -8,6 +8,7 @@ from typing import Any
 from ...ir.types import Array
 
 _SHARE_ALL = -3
+"""``ThreadGroup::AffinityMode``: any thread may run on any of the processors given."""
 
 
 def threaded(
